@@ -1,0 +1,28 @@
+"""U²-Net and its weights.
+
+>>> from anomaly_u2net.models import u2netp
+>>> model = u2netp()
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    from anomaly_u2net.errors import MissingExtra
+
+    raise MissingExtra("train", "torch") from None
+
+from anomaly_u2net.models.u2net import U2Net, build_model, u2net, u2net_small, u2netp
+from anomaly_u2net.models.weights import load_weights, reestimate_batchnorm, save_weights
+
+__all__ = [
+    "U2Net",
+    "build_model",
+    "load_weights",
+    "reestimate_batchnorm",
+    "save_weights",
+    "u2net",
+    "u2net_small",
+    "u2netp",
+]

@@ -1,0 +1,5 @@
+"""Training a U²-Net on masks: ``train(recipe, out)``."""
+
+from anomaly_u2net.training.run import Progress, TrainResult, train
+
+__all__ = ["Progress", "TrainResult", "train"]

@@ -1,0 +1,361 @@
+"""Who trains, who chooses the model, who sets the thresholds, who is tested: each image once.
+
+Every choice ranks images by a hash of the seed and of their name, so it depends neither on the
+order of files, nor on the folder they lie in, nor on the other categories, and adding an image
+leaves the order of the others as it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+from anomaly_u2net.data.index import few
+from anomaly_u2net.errors import DatasetError, InputError, LeakError
+from anomaly_u2net.files import sha256_file, write_aside
+from anomaly_u2net.types import GOOD, ImageRecord, Split
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("file", "category", "split", "label", "mask", "group", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Images that stay together: one group, or one image without a group."""
+
+    name: str
+    indexes: tuple[int, ...]
+    labels: Counter[str]
+
+
+def split_records(
+    records: Sequence[ImageRecord],
+    *,
+    calibration_fraction: float,
+    validation_fraction: float,
+    seed: int,
+    borrow_defects: float = 0.0,
+) -> list[ImageRecord]:
+    """Give every record its final split, in the order given.
+
+    Per category: first ``borrow_defects``, the share of each defect type's test images that moves
+    into training (for data sets without defects in training; they leave the test set). Then
+    ``calibration_fraction`` and ``validation_fraction`` of the training images, of each label
+    alike, are held out for the thresholds and for choosing the model. A category that comes with
+    calibration (or validation) images keeps those and gives no others. Fractions are of the
+    images and met as nearly as whole groups permit; at least one image of each label stays.
+
+    A group never straddles two splits, so borrowing takes whole groups, those that already have
+    images in training first; test groups with good images are not borrowed.
+
+    Raises ``InputError`` for fractions out of range, ``LeakError`` when a group lies in two of the
+    given splits, ``DatasetError`` when good images are in groups too large to hold one out.
+
+    >>> good = [ImageRecord(Path(f"a/train/good/{i}.png"), "a", "train", "good") for i in range(10)]
+    >>> split = split_records(good, calibration_fraction=0.2, validation_fraction=0.1, seed=0)
+    >>> sorted(Counter(record.split for record in split).items())
+    [('calibration', 2), ('train', 7), ('validation', 1)]
+    """
+    _check_fractions(calibration_fraction, validation_fraction, borrow_defects)
+    split = list(records)
+    for category in sorted({record.category for record in records}):
+        own = [i for i, record in enumerate(records) if record.category == category]
+        if borrow_defects:
+            _borrow(split, own, share=borrow_defects, seed=seed)
+        _check_groups(split, own)
+        given = {split[i].split for i in own}
+        pool = [i for i in own if split[i].split == "train"]
+        total = Counter(split[i].label for i in pool)
+        wanted: tuple[tuple[Split, float], ...] = (
+            ("calibration", calibration_fraction),
+            ("validation", validation_fraction),
+        )
+        for name, fraction in wanted:
+            if name not in given and fraction:
+                _hold_out(split, own, name=name, total=total, fraction=fraction, seed=seed)
+    return split
+
+
+def record_hashes(records: Iterable[ImageRecord]) -> dict[str, Path]:
+    """The SHA-256 of each image file's bytes → its path (of equal files the first).
+
+    Give the records of every split but the test to ``check_disjoint``.
+    """
+    hashes: dict[str, Path] = {}
+    for record in records:
+        hashes.setdefault(sha256_file(record.path), record.path)
+    return hashes
+
+
+def check_disjoint(train_hashes: Collection[str], records: Iterable[ImageRecord]) -> None:
+    """Raise ``LeakError`` when a test image's bytes equal those of a training image.
+
+    ``train_hashes``: SHA-256 of the images that had a part in the model, as ``record_hashes``
+    gives; of ``records`` those of split ``"test"`` are compared.
+    """
+    hashes = record_hashes(record for record in records if record.split == "test")
+    common = sorted(str(path) for key, path in hashes.items() if key in train_hashes)
+    if common:
+        raise LeakError(
+            f"expected no test image among those that the model was made from, found "
+            f"{len(common)} of {len(hashes)} with the same bytes: {few(common)}; "
+            "remove them from the test images, or train without them"
+        )
+
+
+def write_split(path: str | Path, records: Iterable[ImageRecord], *, root: str | Path) -> None:
+    """Write a split as CSV, whole or not at all: one row a record, in the order given.
+
+    Columns: file, category, split, label, mask, group, sha256. ``file`` and ``mask`` are POSIX
+    paths relative to ``root``; an empty cell is None. Raises ``DatasetError`` for a file that
+    does not lie under ``root``.
+    """
+    root = Path(root)
+    with write_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for record in records:
+            writer.writerow(
+                (
+                    _relative(record.path, root),
+                    record.category,
+                    record.split,
+                    record.label,
+                    _relative(record.mask, root) if record.mask else "",
+                    record.group or "",
+                    sha256_file(record.path),
+                )
+            )
+
+
+def read_split(
+    path: str | Path, root: str | Path, *, check_bytes: bool = False
+) -> list[ImageRecord]:
+    """Read what ``write_split`` wrote, for the data under ``root``.
+
+    Raises ``DatasetError``: not such a CSV, an unknown split, an image twice, a defect without a
+    mask, files that are missing and, with ``check_bytes``, images whose SHA-256 has changed.
+    """
+    path, root = Path(path), Path(root)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"{path}: expected a split as CSV, could not read it: {error}"
+        ) from error
+    if tuple(header) != COLUMNS:
+        raise DatasetError(
+            f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'none'};"
+            " write the file with write_split"
+        )
+    records: list[ImageRecord] = []
+    changed: list[str] = []
+    for line, row in enumerate(rows, start=2):
+        record = _record(row, root, where=f"{path}, line {line}")
+        if check_bytes and record.path.is_file() and sha256_file(record.path) != row[-1]:
+            changed.append(row[0])
+        records.append(record)
+    files = [record.path for record in records]
+    missing = [
+        str(file)
+        for file in files + [record.mask for record in records if record.mask]
+        if not file.is_file()
+    ]
+    twice = [str(file) for file, count in Counter(files).items() if count > 1]
+    for what, names in (("missing", missing), ("altered", changed), ("listed twice", twice)):
+        if names:
+            raise DatasetError(
+                f"{path}: expected every file once under {root}, unaltered; {len(names)} are "
+                f"{what}: {few(names)}; restore the data, or make the split again"
+            )
+    return records
+
+
+def _check_fractions(calibration: float, validation: float, borrow: float) -> None:
+    for name, value in (
+        ("calibration_fraction", calibration),
+        ("validation_fraction", validation),
+        ("borrow_defects", borrow),
+        ("calibration_fraction + validation_fraction", calibration + validation),
+    ):
+        if not (math.isfinite(value) and 0 <= value < 1):
+            raise InputError(
+                f"{name}: expected a fraction of the images, 0 <= fraction < 1, got {value}"
+            )
+
+
+def _units(split: Sequence[ImageRecord], indexes: Iterable[int], *, seed: int) -> list[_Unit]:
+    """The units of these records in the order of their hash."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for i in indexes:
+        record = split[i]
+        if record.group is None:
+            name = "file:" + "/".join(record.path.parts[-3:])
+        else:
+            name = "group:" + record.group
+        members[name].append(i)
+    units = [_Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
+
+    def rank(unit: _Unit) -> str:
+        key = f"{seed}|{split[unit.indexes[0]].category}|{unit.name}"
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    return sorted(units, key=rank)
+
+
+def _borrow(split: list[ImageRecord], own: list[int], *, share: float, seed: int) -> None:
+    """Move a share of each defect type's test images into training, in ``split``."""
+    tests = _units(split, [i for i in own if split[i].split == "test"], seed=seed)
+    total = sum((unit.labels for unit in tests), Counter[str]())
+    target = {label: min(_rounded(share * n), n - 1) for label, n in total.items() if label != GOOD}
+    trained = {split[i].group for i in own if split[i].split == "train"} - {None}
+    free = [unit for unit in tests if GOOD not in unit.labels]
+    shared = [unit for unit in free if split[unit.indexes[0]].group in trained]
+    chosen = _choose(shared, target, total)
+    rest = [unit for unit in free if split[unit.indexes[0]].group not in trained]
+    chosen += _choose(rest, target, total, taken=chosen)
+    for i in (i for unit in chosen for i in unit.indexes):
+        split[i] = replace(split[i], split="train")
+    moved = sum((unit.labels for unit in chosen), Counter[str]())
+    for label, count in sorted(target.items()):
+        if moved[label] != count:
+            logger.warning(
+                "category %r: borrowed %d of %d test images of %r, not %d: groups stay whole, "
+                "and those with good test images stay in the test",
+                *(split[own[0]].category, moved[label], total[label], label, count),
+            )
+
+
+def _hold_out(
+    split: list[ImageRecord],
+    own: list[int],
+    *,
+    name: Split,
+    total: Counter[str],
+    fraction: float,
+    seed: int,
+) -> None:
+    """Move ``fraction`` of the images of each label from training to ``name``, in ``split``."""
+    units = _units(split, [i for i in own if split[i].split == "train"], seed=seed)
+    left = sum((unit.labels for unit in units), Counter[str]())
+    target = {label: min(_rounded(fraction * n), left[label] - 1) for label, n in total.items()}
+    chosen = _choose(units, target, left)
+    if target.get(GOOD, 0) > 0 and not any(unit.labels[GOOD] for unit in chosen):
+        smallest = min(unit.labels[GOOD] for unit in units if unit.labels[GOOD])
+        raise DatasetError(
+            f"category {split[own[0]].category!r}: expected {target[GOOD]} good images to hold out "
+            f"for {name}, but the smallest group has {smallest}, and groups are not parted; "
+            f"raise data.{name}_fraction, or put images into validation/good/"
+        )
+    for i in (i for unit in chosen for i in unit.indexes):
+        split[i] = replace(split[i], split=name)
+
+
+def _choose(
+    units: Sequence[_Unit],
+    target: dict[str, int],
+    total: Counter[str],
+    *,
+    taken: Sequence[_Unit] = (),
+) -> list[_Unit]:
+    """Units whose labels together come near ``target``, beside those already ``taken``.
+
+    First, in order, whatever fits without going over; then whatever brings the sum of the
+    differences down. At least one image of each label in ``total`` is never chosen.
+    """
+    count = sum((unit.labels for unit in taken), Counter[str]())
+    chosen: list[_Unit] = []
+    names: set[str] = set()
+    for nearer in (False, True):
+        for unit in units:
+            if unit.name in names or all(count[x] >= target.get(x, 0) for x in unit.labels):
+                continue
+            after = {label: count[label] + n for label, n in unit.labels.items()}
+            if any(after[label] >= total[label] for label in after):
+                continue
+            if nearer:
+                gain = sum(
+                    abs(target.get(label, 0) - count[label]) - abs(target.get(label, 0) - n)
+                    for label, n in after.items()
+                )
+                fits = gain > 0
+            else:
+                fits = all(n <= target.get(label, 0) for label, n in after.items())
+            if fits:
+                chosen.append(unit)
+                names.add(unit.name)
+                count.update(unit.labels)
+    return chosen
+
+
+def _check_groups(split: Sequence[ImageRecord], own: Sequence[int]) -> None:
+    places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i in own:
+        group = split[i].group
+        if group is not None:
+            places[group][split[i].split].append(i)
+    torn = {group: where for group, where in sorted(places.items()) if len(where) > 1}
+    if not torn:
+        return
+    group, where = next(iter(torn.items()))
+    counts = ", ".join(f"{len(indexes)} in {name}" for name, indexes in sorted(where.items()))
+    hint = "move the images of one group into one split"
+    tested = [split[i] for where in torn.values() for i in where.get("test", ())]
+    if tested and all(record.defective for record in tested):
+        needed = Counter(record.label for record in tested)
+        every = Counter(split[i].label for i in own if split[i].split == "test")
+        share = math.ceil(100 * max(n / every[label] for label, n in needed.items())) / 100
+        hint += (
+            f", or let training borrow the {len(tested)} test defects of these groups: set "
+            f"data.borrow_defects to {share} or more"
+        )
+    raise LeakError(
+        f"category {split[own[0]].category!r}: expected every group in one split, found "
+        f"{len(torn)} in several: group {group!r} has {counts}; {hint}"
+    )
+
+
+def _record(row: list[str], root: Path, *, where: str) -> ImageRecord:
+    if len(row) != len(COLUMNS):
+        raise DatasetError(f"{where}: expected {len(COLUMNS)} cells, found {len(row)}")
+    file, category, split, label, mask, group, _ = row
+    if split not in get_args(Split):
+        raise DatasetError(
+            f"{where}: expected a split out of {', '.join(get_args(Split))}, found {split!r}"
+        )
+    for name in (file, mask):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DatasetError(f"{where}: expected a path under the root, found {name!r}")
+    if not (file and category and label) or (label == GOOD) == bool(mask):
+        raise DatasetError(
+            f"{where}: expected file, category and label, and a mask for a defect only, "
+            f"found {','.join(row)}"
+        )
+    return ImageRecord(
+        root / file,
+        category,
+        split,  # type: ignore[arg-type]
+        label,
+        root / mask if mask else None,
+        group or None,
+    )
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError as error:
+        raise DatasetError(f"{path}: expected a file under {root}; give its root") from error
+
+
+def _rounded(value: float) -> int:
+    return math.floor(value + 0.5)

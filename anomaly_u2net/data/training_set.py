@@ -1,0 +1,137 @@
+"""Training images as balanced, reproducible batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from anomaly_u2net.data.augment import augment
+from anomaly_u2net.data.geometry import normalise, plan
+from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.errors import InputError
+from anomaly_u2net.recipe import AugmentRecipe, InputRecipe
+from anomaly_u2net.types import Batch, ImageRecord, Sample
+
+#: Decoded images are kept up to this many bytes; what does not fit is read again each time.
+CACHE_BYTES = 2 * 2**30
+
+#: Which image, and the seed of everything random that is done to it.
+Draw = tuple[int, int]
+
+
+class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+    """Records, fitted to the network's canvas once and augmented at each draw.
+
+    ``self[(index, seed)]`` is (image float32 (3, h, w), mask float32 (1, h, w),
+    weight float32 (1, h, w)); the same key gives the same tensors.
+    """
+
+    def __init__(
+        self, records: Sequence[ImageRecord], *, fit: InputRecipe, augmentation: AugmentRecipe
+    ) -> None:
+        self.records = list(records)
+        self.fit = fit
+        self.augmentation = augmentation
+        self._cache: dict[int, tuple[Sample, np.ndarray]] = {}
+        self._free = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        index, seed = draw
+        sample, weight = self._fitted(index)
+        image, mask, weight = augment(
+            sample.image, sample.mask, weight=weight, recipe=self.augmentation, seed=seed
+        )
+        return (
+            torch.from_numpy(normalise(image)),
+            torch.from_numpy(mask.astype(np.float32))[None],
+            torch.from_numpy(weight.copy())[None],
+        )
+
+    def _fitted(self, index: int) -> tuple[Sample, np.ndarray]:
+        if index in self._cache:
+            return self._cache[index]
+        sample = read_sample(self.records[index])
+        height, width = sample.mask.shape
+        geometry = plan((height, width), self.fit.fit, size=self.fit.size)
+        fitted = Sample(geometry.image(sample.image), geometry.mask(sample.mask), sample.record)
+        entry = fitted, geometry.weight()
+        size = fitted.image.nbytes + fitted.mask.nbytes + entry[1].nbytes
+        if size <= self._free:
+            self._free -= size
+            self._cache[index] = entry
+        return entry
+
+
+def collate(items: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> Batch:
+    """Stack samples into a `Batch`."""
+    image, mask, weight = (torch.stack(parts) for parts in zip(*items, strict=True))
+    return Batch(image, mask, weight)
+
+
+class BalancedBatches(Sampler[list[Draw]]):
+    """Batches with a fixed share of defect images, as a pure function of (seed, step, rank).
+
+    Every defect image is drawn once before any is drawn again, and so is every good one. Nothing
+    is carried from batch to batch: a run that resumes at a step goes on with the same batches.
+    """
+
+    def __init__(
+        self,
+        defective: Sequence[bool],
+        *,
+        batch_size: int,
+        defect_share: float,
+        steps_per_epoch: int,
+        seed: int,
+        ranks: int = 1,
+    ) -> None:
+        self.pools = {
+            wanted: np.flatnonzero(np.asarray(defective) == wanted) for wanted in (False, True)
+        }
+        if any(len(pool) == 0 for pool in self.pools.values()):
+            raise InputError("balanced batches need at least one good and one defect image")
+        defects = round(batch_size * defect_share)
+        self.counts = {False: batch_size - defects, True: defects}
+        self.steps_per_epoch = steps_per_epoch
+        self.seed, self.ranks = seed, ranks
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if distributed else 0
+        first = self.epoch * self.steps_per_epoch
+        for step in range(first, first + self.steps_per_epoch):
+            yield self.batch(step, rank=rank)
+
+    def batch(self, step: int, *, rank: int = 0) -> list[Draw]:
+        """The draws of process ``rank`` at optimiser step ``step`` (from 0 over the whole run)."""
+        turn = step * self.ranks + rank
+        seeds = np.random.default_rng([self.seed, 1, turn]).integers(
+            2**62, size=sum(self.counts.values())
+        )
+        indices = [
+            self._draw(wanted, turn * count + slot)
+            for wanted, count in self.counts.items()
+            for slot in range(count)
+        ]
+        return [(index, int(seed)) for index, seed in zip(indices, seeds, strict=True)]
+
+    def _draw(self, wanted: bool, number: int) -> int:
+        """The ``number``-th draw from a pool: position in an endless row of shuffled passes."""
+        pool = self.pools[wanted]
+        round_, position = divmod(number, len(pool))
+        order = np.random.default_rng([self.seed, 2, int(wanted), round_]).permutation(len(pool))
+        return int(pool[order[position]])

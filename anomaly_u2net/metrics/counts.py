@@ -1,0 +1,83 @@
+"""Segmentation at one threshold: counts of pixels that add up over images, then F1 and IoU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from anomaly_u2net.errors import NotComputable
+from anomaly_u2net.metrics.checks import check_pair, check_threshold
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationCounts:
+    """Pixels of one image or, added up, of many.
+
+    tp: defect and found. fp: good and taken for defect. fn: defect and missed.
+
+    >>> SegmentationCounts(tp=1, fp=2, fn=3) + SegmentationCounts(tp=1)
+    SegmentationCounts(tp=2, fp=2, fn=3)
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: SegmentationCounts) -> SegmentationCounts:
+        return SegmentationCounts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+
+def segmentation_counts(
+    score_map: ArrayLike, mask: ArrayLike, *, threshold: float
+) -> SegmentationCounts:
+    """Count one image's pixels, defect being predicted where ``score > threshold``.
+
+    score_map: float (H, W). mask: bool or integer (H, W), nonzero = defect.
+    Raises MapError for other types, unequal shapes, NaN or infinity; InputError for a NaN threshold.
+    Sum over images with ``sum(counts, SegmentationCounts())``.
+
+    >>> segmentation_counts(np.array([[0.9, 0.5, 0.7]]), np.array([[1, 1, 0]]), threshold=0.5)
+    SegmentationCounts(tp=1, fp=1, fn=1)
+    """
+    scores, defect = check_pair(score_map, mask)
+    predicted = scores > check_threshold(threshold)
+    tp = int(np.count_nonzero(predicted & defect))
+    return SegmentationCounts(
+        tp=tp,
+        fp=int(np.count_nonzero(predicted)) - tp,
+        fn=int(np.count_nonzero(defect)) - tp,
+    )
+
+
+def f1(counts: SegmentationCounts) -> float:
+    """F1 = 2TP / (2TP + FP + FN), pooled over the images counted.
+
+    Raises NotComputable when no defect pixel was counted: recall is then undefined.
+
+    >>> f1(SegmentationCounts(tp=2, fp=1, fn=1))
+    0.6666666666666666
+    """
+    _need_defects("F1", counts)
+    return 2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn)
+
+
+def iou(counts: SegmentationCounts) -> float:
+    """Intersection over union of the defect, TP / (TP + FP + FN), pooled over the images counted.
+
+    Raises NotComputable when no defect pixel was counted, as `f1` does.
+
+    >>> iou(SegmentationCounts(tp=2, fp=1, fn=1))
+    0.5
+    """
+    _need_defects("IoU", counts)
+    return counts.tp / (counts.tp + counts.fp + counts.fn)
+
+
+def _need_defects(number: str, counts: SegmentationCounts) -> None:
+    if counts.tp + counts.fn == 0:
+        raise NotComputable(
+            f"{number} is undefined without a defect pixel in the masks "
+            f"({counts.fp} good pixels were taken for defect)"
+        )

@@ -1,0 +1,219 @@
+"""Weights in and out: our safetensors, the authors' .pth files, BatchNorm-folded ONNX files.
+
+No format here can run code: .pth files are read with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from anomaly_u2net.errors import MissingExtra, ModelFileError
+from anomaly_u2net.files import write_aside
+from anomaly_u2net.models.blocks import ConvBNReLU
+from anomaly_u2net.models.u2net import U2Net
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
+
+
+def load_weights(model: U2Net, path: str | Path) -> U2Net:
+    """Load ``path`` into ``model`` in place and return it.
+
+    ``.safetensors``: written by `save_weights`. ``.pth``/``.pt``: a plain state dict in our naming
+    or in that of the authors' public code. ``.onnx``: a U²-Net whose BatchNorm is folded into the
+    convolutions; BatchNorm becomes neutral, so the output is the file's output.
+
+    Raises `ModelFileError` for a missing, damaged, unsafe or unfitting file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such weights file")
+    if path.suffix not in SUFFIXES:
+        raise ModelFileError(f"{path}: expected a {', '.join(SUFFIXES)} file, got {path.suffix!r}")
+    if path.suffix == ".onnx":
+        _load_folded_onnx(model, path)
+        return model
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    if any(key.startswith("stage1.") for key in state):
+        state = from_authors_keys(state, model)
+    _fit(model, state, path)
+    model.load_state_dict(state)
+    return model
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Write the state dict as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    with write_aside(path) as aside:
+        save_file(state, aside)
+
+
+def to_authors_keys(state: Mapping[str, Tensor], model: U2Net) -> dict[str, Tensor]:
+    """Our state dict under the names of the authors' public code (``stage1.rebnconvin.conv_s1…``)."""
+    return {_authors_key(key, model): value for key, value in state.items()}
+
+
+def from_authors_keys(state: Mapping[str, Tensor], model: U2Net) -> dict[str, Tensor]:
+    """The authors' state dict under our names; keys that have no counterpart are kept as they are."""
+    ours = {_authors_key(key, model): key for key in model.state_dict()}
+    return {ours.get(key, key): value for key, value in state.items()}
+
+
+def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give neutral BatchNorm layers real statistics without changing the network's output.
+
+    A folded network trains badly: in training mode its neutral BatchNorm would suddenly normalise
+    every feature. Each layer's input mean m and variance v are measured over ``batches`` (float32
+    (B, C, h, w)) in evaluation mode; then running mean and variance become m and v, the scale
+    √(v+ε) and the shift m, multiplied into what the layer did before. The evaluation output stays
+    the same and the training output starts close to it.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    sums = {
+        layer: [torch.zeros(layer.num_features, dtype=torch.float64) for _ in range(2)]
+        for layer in layers
+    }
+    counts = dict.fromkeys(layers, 0)
+
+    def record(layer: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].detach().double().cpu()
+        sums[layer][0] += x.sum(dim=(0, 2, 3))
+        sums[layer][1] += (x * x).sum(dim=(0, 2, 3))
+        counts[layer] += x.numel() // x.shape[1]
+
+    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    for layer in layers:
+        _adopt_statistics(layer, *(total / counts[layer] for total in sums[layer]))
+
+
+def _adopt_statistics(layer: nn.BatchNorm2d, mean: Tensor, square: Tensor) -> None:
+    if layer.running_mean is None or layer.running_var is None:
+        raise ModelFileError("expected BatchNorm layers that keep running statistics")
+    variance = (square - mean * mean).clamp_min(0)
+    with torch.no_grad():
+        slope = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()
+        offset = layer.bias.double() - slope * layer.running_mean.double()
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(variance)
+        layer.weight.copy_(slope * (variance + layer.eps).sqrt())
+        layer.bias.copy_(offset + slope * mean)
+
+
+def _authors_key(key: str, model: U2Net) -> str:
+    if match := re.fullmatch(r"sides\.(\d+)\.(.+)", key):
+        return f"side{int(match[1]) + 1}.{match[2]}"
+    if key.startswith("fuse."):
+        return key.replace("fuse.", "outconv.")
+    match = re.fullmatch(r"(encoder|decoder)\.(\d+)\.(entry|encoder|decoder)\.(.+)", key)
+    if match is None:
+        return key
+    part, index = match[1], int(match[2])
+    stages = len(model.encoder)
+    stage = f"stage{index + 1}" if part == "encoder" else f"stage{stages - 1 - index}d"
+    rsu = getattr(model, part)[index]
+    rest = match[4]
+    if match[3] == "entry":
+        name = "rebnconvin"
+    else:
+        level, rest = rest.split(".", 1)
+        number = int(level) + 1 if match[3] == "encoder" else rsu.height - 1 - int(level)
+        name = f"rebnconv{number}" + ("d" if match[3] == "decoder" else "")
+    return f"{stage}.{name}." + rest.replace("conv.", "conv_s1.").replace("bn.", "bn_s1.")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(
+            f"{path}: expected a plain state dict; refused, because the file is damaged or holds "
+            f"objects that could run code ({reason})"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelFileError(
+            f"{path}: expected a state dict of tensors, got {type(state).__name__}"
+        )
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _load_folded_onnx(model: U2Net, path: Path) -> None:
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ModuleNotFoundError:
+        raise MissingExtra("train", "onnx") from None
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path).graph
+    except DecodeError as error:
+        raise ModelFileError(f"{path}: not a whole ONNX file: {error}") from error
+    tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
+    # Both graphs run stage by stage, so the n-th convolution there is the n-th one here.
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    targets = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if len(convolutions) != len(targets):
+        raise ModelFileError(
+            f"{path}: expected {len(targets)} convolutions, got {len(convolutions)}: "
+            "the file is of another architecture (u2net and u2netp differ)"
+        )
+    state = model.state_dict()
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    for name, node in zip(names, convolutions, strict=True):
+        if len(node.input) < 3 or any(key not in tensors for key in node.input[1:3]):
+            raise ModelFileError(f"{path}: convolution {node.name} has no stored weight and bias")
+        state[f"{name}.weight"], state[f"{name}.bias"] = (tensors[key] for key in node.input[1:3])
+    _fit(model, state, path)
+    model.load_state_dict(state)
+    for module in model.modules():
+        if isinstance(module, ConvBNReLU):
+            module.bn.reset_parameters()  # mean 0, variance 1, scale 1, shift 0
+            nn.init.constant_(module.bn.weight, (1 + module.bn.eps) ** 0.5)
+
+
+def _fit(model: U2Net, state: Mapping[str, Tensor], path: Path) -> None:
+    """Say which keys or shapes do not fit, instead of a page of them."""
+    wanted = model.state_dict()
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in wanted]
+    shapes = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
+    for what, keys in (("missing", missing), ("unknown", extra)):
+        if keys:
+            raise ModelFileError(
+                f"{path}: does not fit the model: {len(keys)} keys {what}, the first is {keys[0]!r}: "
+                "check model.arch"
+            )
+    if shapes:
+        key = shapes[0]
+        raise ModelFileError(
+            f"{path}: does not fit the model: {key!r} has shape {tuple(state[key].shape)}, "
+            f"expected {tuple(wanted[key].shape)} ({len(shapes)} such keys): check model.arch"
+        )

@@ -1,0 +1,326 @@
+"""The schema of a run. Every default lives here and nowhere else.
+
+A recipe is a short YAML file that names only what differs from the defaults::
+
+    name: magnetic_tile
+    data: {root: $ANOMALY_U2NET_DATA/magnetic_tile, card: magnetic_tile}
+    model: {arch: u2netp}
+    train: {steps: 350}
+
+Unknown keys, wrong types and values out of range are refused with a `RecipeError` that names the
+key and the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from anomaly_u2net.errors import RecipeError
+from anomaly_u2net.files import sha256_json, write_text
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """A part of a recipe: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataRecipe(Part):
+    """Which images, and which of them are held out of training."""
+
+    root: str | None = Field(None, description="folder in MVTec layout; $VARIABLES are expanded")
+    card: str = Field("folder", description="card in datasets/, or a path to one")
+    categories: list[str] | None = Field(None, description="null: all that are found")
+    calibration_fraction: Fraction = Field(0.2, description="of train/, held out for thresholds")
+    validation_fraction: Fraction = Field(
+        0.1, description="of train/, held out to choose the model"
+    )
+    borrow_defects: Fraction = Field(
+        0.0,
+        description="share of each defect type that moves from test/ to training (no masks in train/)",
+    )
+
+
+class ModelRecipe(Part):
+    """Which network."""
+
+    arch: Literal["u2net", "u2netp", "small"] = Field("u2netp", description="see models/u2net.py")
+    width: Positive | None = Field(None, description="channels of arch small")
+    depth: Annotated[int, Field(ge=2, le=6)] | None = Field(
+        None, description="stages of arch small"
+    )
+    init: str | None = Field(None, description="weights to start from: .safetensors, .pth, .onnx")
+    prior: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="initial defect probability of every output; null: leave the biases alone"
+    )
+
+    @model_validator(mode="after")
+    def _width_and_depth_belong_to_small(self) -> ModelRecipe:
+        if self.arch != "small" and (self.width is not None or self.depth is not None):
+            raise ValueError(f"width and depth belong to arch small, not to {self.arch}")
+        return self
+
+
+class InputRecipe(Part):
+    """How an image is brought to the network's size, and back."""
+
+    fit: Literal["letterbox", "stretch", "native"] = Field(
+        "letterbox", description="native keeps the pixel scale and pads to a multiple of 32"
+    )
+    size: tuple[Positive, Positive] = Field(
+        (320, 320), description="[height, width]; unused by native"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_is_a_square(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("size"), int):
+            return data | {"size": (data["size"], data["size"])}
+        return data
+
+    @model_validator(mode="after")
+    def _sizes_are_whole(self) -> InputRecipe:
+        if any(side % 32 for side in self.size):
+            raise ValueError(f"size must be multiples of 32, got {list(self.size)}")
+        return self
+
+
+class AugmentRecipe(Part):
+    """What is done to a training image and its mask together."""
+
+    crop: Annotated[int, Field(ge=32)] | None = Field(
+        None,
+        description="side of a square crop in pixels at the network's scale; null: whole image",
+    )
+    crop_on_defect: Fraction = Field(
+        0.85, description="of a defect image's crops that hold a defect"
+    )
+    flip: bool = Field(True, description="mirror left-right and top-bottom, each half of the time")
+    quarter_turns: bool = Field(False, description="turn by 0, 90, 180 or 270 degrees")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="at most, in degrees")
+    scale: tuple[float, float] = Field((1.0, 1.0), description="zoom range")
+    brightness: Fraction = Field(0.1, description="factor 1 ± this")
+    contrast: Fraction = Field(0.1, description="factor 1 ± this")
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> AugmentRecipe:
+        low, high = self.scale
+        if not 0.1 <= low <= high <= 10:
+            raise ValueError(f"scale must be [low, high] within 0.1..10, got {list(self.scale)}")
+        return self
+
+
+class LossRecipe(Part):
+    """L = Σ side_weights[m]·ℓ(side_m) + fused_weight·ℓ(fused), on logits."""
+
+    pixel: Literal["bce", "focal", "dice", "bce+dice"] = Field(
+        "bce", description="ℓ; see losses.py"
+    )
+    side_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        None, description="one per side output, finest first; null: all 1 (the paper)"
+    )
+    fused_weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class TrainRecipe(Part):
+    """How long, how fast, on what."""
+
+    steps: Positive = Field(1000, description="optimiser steps in all")
+    validate_every: Positive = Field(100, description="steps between validations (and checkpoints)")
+    batch_size: Positive = 8
+    defect_share: OpenFraction = Field(
+        0.5, description="of each batch that comes from defect images"
+    )
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = Field(20, description="steps of linear warm-up")
+    clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="gradient norm; null: none")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="decay of the averaged weights that are validated and kept; 0: none"
+    )
+    select: Literal["pixel_ap", "aupro", "last"] = Field(
+        "pixel_ap", description="what on the validation part chooses the kept weights"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Positive = Field(1, description="processes (DDP when more than 1)")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="loader processes")
+    sheet_every: Annotated[int, Field(ge=0)] = Field(
+        1, description="validations between sample sheets; 0: none"
+    )
+
+
+class ScoreRecipe(Part):
+    """From a score map to an image score and to regions."""
+
+    image_score: Literal["max", "topk_mean"] = Field(
+        "max", description="see metrics/image_scores.py"
+    )
+    min_area: Positive = Field(1, description="pixels; smaller regions are not reported")
+
+
+class Recipe(Part):
+    """Everything that decides a run.
+
+    >>> recipe = Recipe.from_dict({"name": "mine", "train": {"steps": 10}})
+    >>> recipe.train.steps, recipe.input.size
+    (10, (320, 320))
+    >>> Recipe.from_dict({"name": "mine", "trian": {"steps": 10}})
+    Traceback (most recent call last):
+    ...
+    anomaly_u2net.errors.RecipeError: recipe: unknown key 'trian' (did you mean 'train'?)
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    input: InputRecipe = InputRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    loss: LossRecipe = LossRecipe()
+    train: TrainRecipe = TrainRecipe()
+    score: ScoreRecipe = ScoreRecipe()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Recipe:
+        if self.input.fit == "native" and self.augment.crop is None:
+            raise ValueError(
+                "input.fit native needs augment.crop: images of a batch differ in size"
+            )
+        if self.model.prior is not None and self.model.init is not None:
+            raise ValueError("model.prior is for training from scratch: set it to null with model.init")
+        crop = self.augment.crop
+        if crop is not None and self.input.fit != "native" and crop > min(self.input.size):
+            raise ValueError(f"augment.crop {crop} is larger than input.size {self.input.size}")
+        if not 1 <= round(self.train.batch_size * self.train.defect_share) < self.train.batch_size:
+            raise ValueError(
+                f"train.defect_share {self.train.defect_share} of batch_size "
+                f"{self.train.batch_size} leaves no room for both good and defect images"
+            )
+        sides = self.loss.side_weights
+        expected = (self.model.depth or 3) if self.model.arch == "small" else 6
+        if sides is not None and len(sides) != expected:
+            raise ValueError(f"loss.side_weights needs {expected} numbers, got {len(sides)}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, *, overrides: Iterable[str] = ()) -> Recipe:
+        """Read a YAML recipe; ``overrides`` are ``"a.b=value"`` strings, applied before checking."""
+        path = Path(path)
+        if not path.is_file():
+            raise RecipeError(
+                f"{path}: no such recipe file; 'anomaly-u2net recipe list' names ours"
+            )
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: not valid YAML: {error}") from error
+        if not isinstance(data, dict):
+            raise RecipeError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
+        for text in overrides:
+            apply_override(data, text)
+        return cls.from_dict(data, source=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+        """Check a mapping; raises `RecipeError` listing every fault at once."""
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            faults = "; ".join(_fault(item) for item in error.errors())
+            raise RecipeError(f"{source}: {faults}") from None
+
+    def with_overrides(self, overrides: Iterable[str]) -> Recipe:
+        """A changed copy: ``recipe.with_overrides(["train.steps=10"])``."""
+        data = self.to_dict()
+        for text in overrides:
+            apply_override(data, text)
+        return type(self).from_dict(data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key with its resolved value, in plain JSON types."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved recipe as YAML, whole or not at all."""
+        write_text(path, self.to_yaml())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the resolved recipe: the hash that score rows and calibrations carry."""
+        return sha256_json(self.to_dict())
+
+    def data_root(self) -> Path:
+        """``data.root`` with ``~`` and ``$VARIABLES`` expanded; raises `RecipeError` if unset."""
+        if self.data.root is None:
+            raise RecipeError(
+                "data.root is not set: give --data-root FOLDER or set it in the recipe"
+            )
+        text = os.path.expandvars(self.data.root)
+        if "$" in text:
+            raise RecipeError(
+                f"data.root is {self.data.root!r}, and that variable is not set in the environment: "
+                "set it, or give --data-root FOLDER"
+            )
+        return Path(text).expanduser()
+
+
+def apply_override(data: dict[str, Any], text: str) -> None:
+    """Set one key of nested ``data`` in place from ``"a.b=value"``; the value is read as YAML.
+
+    >>> data = {"train": {"steps": 10}}
+    >>> apply_override(data, "train.steps=20"); data
+    {'train': {'steps': 20}}
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {text!r}: expected KEY=VALUE, e.g. train.steps=100")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"--set {text!r}: {parent!r} is a value, not a section")
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+
+
+def _fault(item: Any) -> str:
+    """One pydantic error as one readable clause."""
+    place = [part for part in item["loc"] if isinstance(part, str)]
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(place)}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    if item["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message}, got {item['input']!r}"
+
+
+def _nearest(place: list[str]) -> str:
+    part: type[BaseModel] = Recipe
+    for name in place[:-1]:
+        annotation = part.model_fields[name].annotation
+        choices = [annotation, *get_args(annotation)]
+        part = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
+    known = list(part.model_fields)
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known here: {', '.join(known)})"

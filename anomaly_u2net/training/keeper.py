@@ -1,0 +1,193 @@
+"""What a run does at each validation: measure, choose, save, warn, draw."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.evaluation import score_records
+from anomaly_u2net.files import write_aside, write_json
+from anomaly_u2net.inference.backends import module_backend
+from anomaly_u2net.inference.bundle import ModelSpec
+from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.models import save_weights
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training.module import Interval, TrainingModule
+from anomaly_u2net.types import ImageRecord
+from anomaly_u2net.visual import panel, sheet, write_png
+
+logger = logging.getLogger(__name__)
+
+#: An output whose probabilities span less than this over a whole interval is called constant.
+CONSTANT_RANGE = 0.02
+SHEET_IMAGES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is. ``row`` is the last line of metrics.csv, empty before the first."""
+
+    step: int
+    steps: int
+    seconds: float
+    row: dict[str, float | int | str]
+
+
+class Clock:
+    """Seconds of this run, those before a resume included, against an optional limit.
+
+    The limit leaves room for one more validation, as long as the longest so far.
+    """
+
+    def __init__(self, limit_seconds: float | None) -> None:
+        self._start = time.monotonic()
+        self.limit = limit_seconds
+        self.validation = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def fraction(self) -> float:
+        if self.limit is None:
+            return 0.0
+        return min(1.0, self.seconds / max(self.limit - self.validation, 1e-9))
+
+    def add_earlier(self, seconds: float) -> None:
+        self._start -= seconds
+
+
+class Keeper(Callback):
+    """Validates on held-out training images and keeps the run folder up to date.
+
+    Everything is written whole or not at all, the resume state last: a run killed at any moment
+    goes on from its last validation.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        recipe: Recipe,
+        spec: ModelSpec,
+        validation: Sequence[ImageRecord],
+        clock: Clock,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.out, self.recipe, self.spec, self.clock = out, recipe, spec, clock
+        self.validation = list(validation)
+        self.on_progress = on_progress
+        self.rows: list[dict[str, Any]] = []
+        self.best: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "best": self.best, "seconds": self.clock.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.best = list(state_dict["rows"]), state_dict["best"]
+        self.clock.add_earlier(state_dict["seconds"])
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.clock.limit is not None:
+            over = self.clock.fraction() >= 1
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(over, all=False)
+        if trainer.is_global_zero and self.on_progress is not None:
+            self.on_progress(self._progress(trainer.global_step))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if trainer.is_global_zero:
+            self._keep(trainer.global_step, pl_module)
+        pl_module.interval = Interval()
+        # Every process takes part in writing the resume state; only the first one writes.
+        resume = self.out / "checkpoints" / "resume.ckpt"
+        aside = resume.with_suffix(".aside")
+        trainer.save_checkpoint(aside)
+        if trainer.is_global_zero:
+            with write_aside(resume) as whole:
+                aside.replace(whole)
+
+    def _keep(self, step: int, module: TrainingModule) -> None:
+        begun = time.monotonic()
+        segmenter = Segmenter(module_backend(module.kept), self.spec)
+        scores = score_records(segmenter, self.validation)
+        row = {"step": step, "seconds": round(self.clock.seconds, 1)}
+        row |= {"lr": module.optimizers().param_groups[0]["lr"]}  # type: ignore[union-attr]
+        row |= {name: round(v, 6) for name, v in module.interval.summary().items()}
+        row |= {
+            f"val_{name}": "n/a" if value is None else round(value, 6)
+            for name, value in scores.items()
+        }
+        self._warn_if_constant(row)
+        self.rows.append(row)
+        chosen = scores.get(self.recipe.train.select)
+        is_best = chosen is None or self.best is None or chosen > self.best
+        self._save(module, "last", row)
+        if is_best:
+            self.best = chosen
+            self._save(module, "best", row)
+        write_rows(self.out / "metrics.csv", self.rows)
+        every = self.recipe.train.sheet_every
+        if every and len(self.rows) % every == 0:
+            self._draw(segmenter, step)
+        self.clock.validation = max(self.clock.validation, time.monotonic() - begun)
+        if self.on_progress is not None:
+            self.on_progress(self._progress(step))
+
+    def _save(self, module: TrainingModule, name: str, row: dict[str, Any]) -> None:
+        folder = self.out / "checkpoints"
+        save_weights(module.kept, folder / f"{name}.safetensors")
+        about = {"recipe_hash": self.spec.recipe_hash, "select": self.recipe.train.select}
+        write_json(folder / f"{name}.json", about | row)
+
+    def _warn_if_constant(self, row: dict[str, Any]) -> None:
+        ranges = {k.removeprefix("range_"): v for k, v in row.items() if k.startswith("range_")}
+        constant = [name for name, value in ranges.items() if value < CONSTANT_RANGE]
+        if constant:
+            logger.warning(
+                "step %s: constant output of %s (probabilities span less than %s on training "
+                "images with defects): the network may have collapsed to all-background. Try a "
+                "warm start (model.init), loss.pixel bce, model.prior 0.01, crops around defects "
+                "(augment.crop), or a lower train.lr",
+                row["step"], ", ".join(constant), CONSTANT_RANGE,
+            )  # fmt: skip
+        row["constant_outputs"] = " ".join(constant)
+
+    def _draw(self, segmenter: Segmenter, step: int) -> None:
+        defective = [r for r in self.validation if r.defective]
+        good = [r for r in self.validation if not r.defective]
+        stride = max(1, len(defective) // (SHEET_IMAGES - 2))
+        chosen = defective[::stride][: SHEET_IMAGES - 2] + good[:2]
+        panels = []
+        for record in chosen:
+            sample = read_sample(record)
+            score_map = segmenter.predict(sample.image)
+            title = f"{record.label} {record.path.stem}"
+            panels.append(
+                panel(sample.image, score_map, threshold=0.5, mask=sample.mask, title=title)
+            )
+        if panels:
+            write_png(
+                self.out / "samples" / f"step_{step:06d}.png", sheet(panels, columns=2, cell=480)
+            )
+
+    def _progress(self, step: int) -> Progress:
+        row = self.rows[-1] if self.rows else {}
+        return Progress(step, self.recipe.train.steps, self.clock.seconds, row)
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write dicts as CSV with the union of their keys as columns, whole or not at all."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with write_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,134 @@
+"""The training step as a Lightning module: loss, optimiser, schedule, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from anomaly_u2net.errors import CollapseError
+from anomaly_u2net.losses import PIXEL_LOSSES, deep_supervision
+from anomaly_u2net.models import U2Net
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.types import Batch
+
+
+class TrainingModule(LightningModule):
+    """``model`` under training and ``average``, its exponential moving average.
+
+    ``elapsed`` tells which fraction of the allowed time has passed (0 without a limit), so that
+    the learning rate of a run with ``--max-minutes`` still comes down to zero.
+    """
+
+    def __init__(
+        self, model: U2Net, recipe: Recipe, *, elapsed: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.average = copy.deepcopy(model).requires_grad_(False) if recipe.train.ema else None
+        self._elapsed = elapsed
+        self.interval = Interval()
+
+    @property
+    def kept(self) -> U2Net:
+        """The network that is validated and saved."""
+        return self.average if self.average is not None else self.model
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        logits = self.model(batch.image)
+        loss = self.recipe.loss
+        total, terms = deep_supervision(
+            logits,
+            batch.mask,
+            pixel_loss=PIXEL_LOSSES[loss.pixel],
+            weight=batch.weight,
+            side_weights=loss.side_weights,
+            fused_weight=loss.fused_weight,
+        )
+        if not torch.isfinite(total):
+            raise CollapseError(
+                f"the loss became {total.item()} at step {self.global_step}: lower train.lr, set "
+                "train.clip, or use train.precision fp32"
+            )
+        with torch.no_grad():
+            ranges = [_range(side) for side in (*logits.sides, logits.fused)]
+        self.interval.add(total.detach(), torch.stack(terms).detach(), torch.stack(ranges))
+        return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.average is None:
+            return
+        # A young average forgets its random start faster (1+n)/(10+n, as TensorFlow's EMA does).
+        step = self.global_step
+        decay = min(self.recipe.train.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            pairs = zip(
+                self.average.state_dict().values(), self.model.state_dict().values(), strict=True
+            )
+            for mean, value in pairs:
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - decay)
+                else:
+                    mean.copy_(value)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.recipe.train
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def lr_factor(self, step: int) -> float:
+        """The learning rate at ``step`` as a fraction of ``train.lr``."""
+        settings = self.recipe.train
+        warm = min(1.0, (step + 1) / (settings.warmup + 1))
+        if settings.schedule == "constant":
+            return warm
+        done = min(1.0, max(step / settings.steps, self._elapsed()))
+        return warm * (1 + math.cos(math.pi * done)) / 2
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
+        return Batch(*(part.to(device) for part in (batch.image, batch.mask, batch.weight)))
+
+
+class Interval:
+    """What happened in training since the last validation: mean losses, widest output ranges."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._loss: Tensor | float = 0.0
+        self._terms: Tensor | float = 0.0
+        self._ranges: Tensor | None = None
+
+    def add(self, loss: Tensor, terms: Tensor, ranges: Tensor) -> None:
+        """``terms`` and ``ranges``: one per side output, finest first, fused last."""
+        self.steps += 1
+        self._loss = self._loss + loss
+        self._terms = self._terms + terms
+        self._ranges = ranges if self._ranges is None else torch.maximum(self._ranges, ranges)
+
+    def summary(self) -> dict[str, float]:
+        """Column name → value; losses are means, ranges are the widest of the interval."""
+        if self._ranges is None:
+            return {}
+        terms = (torch.as_tensor(self._terms) / self.steps).tolist()
+        names = [*(f"side{i + 1}" for i in range(len(terms) - 1)), "fused"]
+        row = {"loss": float(self._loss) / self.steps}
+        row |= {f"loss_{name}": term for name, term in zip(names, terms, strict=True)}
+        row |= {f"range_{n}": r for n, r in zip(names, self._ranges.tolist(), strict=True)}
+        return row
+
+
+def _range(logits: Tensor) -> Tensor:
+    """Highest minus lowest probability in the batch: near 0 when an output is constant."""
+    return torch.sigmoid(logits.amax().float()) - torch.sigmoid(logits.amin().float())

@@ -1,0 +1,254 @@
+"""A training run: from a recipe to a run folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch.utils.data import DataLoader
+
+from anomaly_u2net.data.index import check_trainable, index_dataset
+from anomaly_u2net.data.splits import split_records, write_split
+from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
+from anomaly_u2net.errors import InputError, RecipeError
+from anomaly_u2net.files import sha256_file, write_json
+from anomaly_u2net.inference.bundle import SPEC_NAME, ModelSpec, write_spec
+from anomaly_u2net.inference.export import export_onnx
+from anomaly_u2net.models import (
+    U2Net,
+    build_model,
+    load_weights,
+    reestimate_batchnorm,
+    save_weights,
+)
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training.keeper import Clock, Keeper, Progress
+from anomaly_u2net.training.module import TrainingModule
+from anomaly_u2net.types import ImageRecord
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+#: Batches from which a BatchNorm-folded warm start takes its statistics.
+WARM_START_BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Where a finished run lies and how its kept weights did on the validation part."""
+
+    folder: Path
+    steps: int
+    seconds: float
+    metrics: dict[str, Any]
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    max_minutes: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainResult:
+    """Train by ``recipe`` into the folder ``out`` and return where everything is.
+
+    ``out`` gets the resolved recipe, split.csv, metrics.csv, checkpoints/, samples/, and, when
+    training is over, the model itself (model.json, model.safetensors, model.onnx). ``resume`` goes
+    on from the last validation of a killed run, to the same weights as without the kill.
+    ``max_minutes`` ends training early and brings the learning rate down by then.
+    ``on_progress`` is called after every step; not with several devices.
+
+    Raises `RecipeError`, `DatasetError`, `InputError` (``out`` holds another run),
+    `CollapseError` (the loss is not finite).
+    """
+    out = Path(out)
+    clock = Clock(None if max_minutes is None else max_minutes * 60)
+    _check(recipe, max_minutes)
+    records = _records(recipe)
+    resume_from = _prepare_folder(out, recipe, records, resume=resume)
+    parts = {split: [r for r in records if r.split == split] for split in ("train", "validation")}
+    seed_everything(recipe.seed, verbose=False)
+    model = build_model(recipe.model.arch, width=recipe.model.width, depth=recipe.model.depth)
+    loader = _loader(recipe, parts["train"])
+    if resume_from is None:
+        _initialise(model, recipe, loader)
+    module = TrainingModule(model, recipe, elapsed=clock.fraction)
+    keeper = Keeper(
+        out,
+        recipe=recipe,
+        spec=_spec_in_training(recipe),
+        validation=parts["validation"],
+        clock=clock,
+        on_progress=on_progress if recipe.train.devices == 1 else None,
+    )
+    _fit(module, loader, keeper, recipe, resume_from)
+    return _finish(out, model, recipe, keeper)
+
+
+def _check(recipe: Recipe, max_minutes: float | None) -> None:
+    if max_minutes is not None and max_minutes <= 0:
+        raise InputError(f"max_minutes must be positive, got {max_minutes}")
+    settings = recipe.train
+    if settings.accelerator == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("train.accelerator is cuda, but torch sees no GPU: use auto or cpu")
+    on_cpu = settings.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and settings.precision == "fp16":
+        raise RecipeError("train.precision fp16 needs a GPU: use fp32 (or bf16) on a CPU")
+
+
+def _records(recipe: Recipe) -> list[ImageRecord]:
+    data = recipe.data
+    found = index_dataset(recipe.data_root(), card=data.card, categories=data.categories)
+    records = split_records(
+        found,
+        calibration_fraction=data.calibration_fraction,
+        validation_fraction=data.validation_fraction,
+        seed=recipe.seed,
+        borrow_defects=data.borrow_defects,
+    )
+    check_trainable(records)
+    return records
+
+
+def _prepare_folder(
+    out: Path, recipe: Recipe, records: Sequence[ImageRecord], *, resume: bool
+) -> Path | None:
+    """Make the run folder; returns the state to resume from, if there is one."""
+    saved, state = out / "recipe.yaml", out / "checkpoints" / "resume.ckpt"
+    if saved.is_file():
+        if not resume:
+            raise InputError(f"{out} already holds a run: give --resume, or another --out")
+        if Recipe.load(saved).digest != recipe.digest:
+            raise RecipeError(
+                f"{saved} differs from the recipe given: a run is resumed with its own recipe; "
+                "give another --out for a changed one"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not a run: expected a new or empty folder as --out")
+    try:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        recipe.save(saved)
+        write_split(out / "split.csv", records, root=recipe.data_root())
+        write_json(out / "environment.json", _environment(recipe))
+    except OSError as error:
+        raise InputError(f"{out}: cannot write the run folder: {error}") from error
+    return state if state.is_file() else None
+
+
+def _environment(recipe: Recipe) -> dict[str, Any]:
+    packages = [
+        "anomaly_u2net",
+        "torch",
+        "torchvision",
+        "lightning",
+        "numpy",
+        "opencv-python-headless",
+    ]
+    init = recipe.model.init
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: version(name) for name in packages},
+        "init_sha256": sha256_file(init) if init and Path(init).is_file() else None,
+    }
+
+
+def _loader(recipe: Recipe, records: Sequence[ImageRecord]) -> DataLoader[Any]:
+    settings = recipe.train
+    ranks = settings.devices
+    batches = BalancedBatches(
+        [record.defective for record in records],
+        batch_size=settings.batch_size,
+        defect_share=settings.defect_share,
+        steps_per_epoch=settings.validate_every,
+        seed=recipe.seed,
+        ranks=ranks,
+    )
+    dataset = TrainingSet(records, fit=recipe.input, augmentation=recipe.augment)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+    )
+
+
+def _initialise(model: U2Net, recipe: Recipe, loader: DataLoader[Any]) -> None:
+    if recipe.model.prior is not None:
+        model.set_prior(recipe.model.prior)
+    init = recipe.model.init
+    if init is None:
+        return
+    init_path = Path(os.path.expandvars(init)).expanduser()
+    load_weights(model, init_path)
+    if init_path.suffix == ".onnx":  # its BatchNorm is folded away: give it statistics again
+        batches = (batch.image for batch, _ in zip(loader, range(WARM_START_BATCHES), strict=False))
+        reestimate_batchnorm(model, batches)
+
+
+def _spec_in_training(recipe: Recipe) -> ModelSpec:
+    return ModelSpec(
+        name=recipe.name,
+        model=recipe.model,
+        input=recipe.input,
+        score=recipe.score,
+        recipe_hash=recipe.digest,
+        files={},
+    )
+
+
+def _fit(
+    module: TrainingModule,
+    loader: DataLoader[Any],
+    keeper: Keeper,
+    recipe: Recipe,
+    resume_from: Path | None,
+) -> None:
+    settings = recipe.train
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Images are cached in memory; loader processes are the user's choice (train.workers).
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*GPU available but not used.*")
+        trainer = Trainer(
+            accelerator={"cuda": "gpu"}.get(settings.accelerator, settings.accelerator),
+            devices=settings.devices,
+            strategy="ddp_spawn" if settings.devices > 1 else "auto",
+            precision=PRECISIONS[settings.precision],
+            gradient_clip_val=settings.clip,
+            max_steps=settings.steps,
+            callbacks=[keeper],
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, loader, ckpt_path=resume_from, weights_only=True)
+
+
+def _finish(out: Path, model: U2Net, recipe: Recipe, keeper: Keeper) -> TrainResult:
+    """Turn the kept weights into the run's model."""
+    import json
+
+    about = json.loads((out / "checkpoints" / "best.json").read_text(encoding="utf-8"))
+    load_weights(model, out / "checkpoints" / "best.safetensors")
+    save_weights(model, out / "model.safetensors")
+    export_onnx(model, out / "model.onnx")
+    write_spec(out, recipe)
+    logger.info("wrote %s", out / SPEC_NAME)
+    last = json.loads((out / "checkpoints" / "last.json").read_text(encoding="utf-8"))
+    return TrainResult(out, last["step"], keeper.clock.seconds, about)

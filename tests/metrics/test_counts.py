@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, jaccard_score
+
+from anomaly_u2net.errors import InputError, MapError, NotComputable
+from anomaly_u2net.metrics import SegmentationCounts, f1, iou, segmentation_counts
+
+
+def test_by_hand_and_the_threshold_itself_is_good() -> None:
+    score_map = np.array([[0.9, 0.5], [0.7, 0.1]], np.float32)
+    mask = np.array([[255, 255], [0, 0]], np.uint8)
+    counts = segmentation_counts(score_map, mask, threshold=0.5)
+    assert counts == SegmentationCounts(tp=1, fp=1, fn=1)
+    assert f1(counts) == 0.5
+    assert iou(counts) == 1 / 3
+
+
+def test_counts_add_up_to_the_pooled_images() -> None:
+    rng = np.random.default_rng(0)
+    maps = [rng.random(shape) for shape in ((7, 9), (4, 5), (12, 3))]
+    masks = [rng.random(m.shape) > 0.7 for m in maps]
+    each = [segmentation_counts(m, k, threshold=0.6) for m, k in zip(maps, masks, strict=True)]
+    pooled = sum(each, SegmentationCounts())
+    truth = np.concatenate([k.ravel() for k in masks])
+    found = np.concatenate([m.ravel() for m in maps]) > 0.6
+    assert f1(pooled) == pytest.approx(f1_score(truth, found), rel=1e-12)
+    assert iou(pooled) == pytest.approx(jaccard_score(truth, found), rel=1e-12)
+
+
+def test_found_nothing_is_zero_but_no_defect_is_undefined() -> None:
+    assert f1(SegmentationCounts(fn=5)) == iou(SegmentationCounts(fn=5)) == 0.0
+    with pytest.raises(NotComputable, match="F1 is undefined without a defect pixel"):
+        f1(SegmentationCounts())
+    with pytest.raises(NotComputable, match=r"IoU is undefined .* \(3 good pixels"):
+        iou(SegmentationCounts(fp=3))
+
+
+def test_bad_input() -> None:
+    with pytest.raises(MapError, match=r"map is \(2, 2\) but mask is \(2, 3\)"):
+        segmentation_counts(np.zeros((2, 2)), np.zeros((2, 3), bool), threshold=0.5)
+    with pytest.raises(InputError, match="threshold is NaN"):
+        segmentation_counts(np.zeros((2, 2)), np.zeros((2, 2), bool), threshold=float("nan"))

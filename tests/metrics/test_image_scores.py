@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from anomaly_u2net.errors import InputError, MapError
+from anomaly_u2net.metrics import IMAGE_SCORES, max_score, topk_mean
+
+
+def test_the_scores_one_can_name() -> None:
+    assert list(IMAGE_SCORES) == ["max", "topk_mean"]
+    score_map = np.zeros((100, 100), np.float32)
+    score_map[0, :5], score_map[0, 5:10] = 1.0, 0.5
+    assert IMAGE_SCORES["max"](score_map) == 1.0
+    assert IMAGE_SCORES["topk_mean"](score_map) == 0.75  # one in a thousand: the 10 highest
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.004, 0.33, 1.0])
+def test_topk_mean_is_the_mean_of_the_k_highest(fraction: float) -> None:
+    score_map = np.random.default_rng(0).random((13, 21)).astype(np.float32)
+    k = max(1, int(np.ceil(fraction * score_map.size)))
+    expected = np.sort(score_map.ravel().astype(np.float64))[::-1][:k].mean()
+    assert topk_mean(score_map, fraction=fraction) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_pixel() -> None:
+    assert max_score(np.array([[0.25]])) == topk_mean(np.array([[0.25]])) == 0.25
+
+
+def test_bad_input() -> None:
+    for score in IMAGE_SCORES.values():
+        with pytest.raises(MapError, match="1 of 4 pixels are NaN or infinite"):
+            score(np.array([[0.0, np.nan], [0.0, 0.0]]))
+        with pytest.raises(MapError, match=r"shape \(0, 4\)"):
+            score(np.zeros((0, 4)))
+    for fraction in (0.0, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"fraction of the pixels in \(0, 1\]"):
+            topk_mean(np.zeros((2, 2)), fraction=fraction)
+
+
+def test_the_metrics_load_no_torch() -> None:
+    code = (
+        "import sys, anomaly_u2net.metrics; "
+        "print(sorted({'torch', 'scipy', 'sklearn', 'skimage'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
