@@ -200,7 +200,9 @@ class Recipe(Part):
                 "input.fit native needs augment.crop: images of a batch differ in size"
             )
         if self.model.prior is not None and self.model.init is not None:
-            raise ValueError("model.prior is for training from scratch: set it to null with model.init")
+            raise ValueError(
+                "model.prior is for training from scratch: set it to null with model.init"
+            )
         crop = self.augment.crop
         if crop is not None and self.input.fit != "native" and crop > min(self.input.size):
             raise ValueError(f"augment.crop {crop} is larger than input.size {self.input.size}")

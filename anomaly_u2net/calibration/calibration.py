@@ -74,11 +74,11 @@ class Calibration:
     @property
     def digest(self) -> str:
         """The hex SHA-256 of the content, the same however the file is laid out."""
-        return sha256_json(self._content())
+        return sha256_json(self.to_dict())
 
     def save(self, path: str | Path) -> None:
         """Write the calibration as JSON to read and keep, whole or not at all."""
-        write_json(path, self._content())
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -111,7 +111,7 @@ class Calibration:
         except CalibrationError as error:
             raise CalibrationError(f"{path}: {error}; {_AGAIN}") from error
 
-    def _content(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"format": self.format, **asdict(self)}
 
     @classmethod

@@ -35,7 +35,7 @@ def augment(
         image, mask, weight = _crop(image, mask, weight, recipe, rng)
     if recipe.quarter_turns and image.shape[0] == image.shape[1]:
         turns = int(rng.integers(4))
-        image, mask, weight = (np.rot90(a, turns) for a in (image, mask, weight))
+        image, mask, weight = np.rot90(image, turns), np.rot90(mask, turns), np.rot90(weight, turns)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**62)))
         picture, truth, counted = _transforms(recipe)(

@@ -66,7 +66,8 @@ class Geometry:
             return np.ascontiguousarray(inside, dtype=np.float32)
         height, width = self.original
         # OpenCV's bilinear fixed point stays within the input's range, so 0..1 stays 0..1.
-        return cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR)
+        return resized.astype(np.float32, copy=False)
 
 
 def plan(

@@ -353,8 +353,9 @@ def _deep_colour(
         deep = deep[..., [2, 1, 0, 3][:channels]] if deep.shape[2] >= channels else deep
         if data[0] == 0x89:  # OpenCV turns a TIFF upright by itself, a PNG not
             deep = _TURN[orientation](deep)
-        if np.array_equal(deep >> 8, upright):
-            return deep
+        values = deep.astype(np.uint16)
+        if np.array_equal(values >> 8, upright):
+            return values
     raise ImageError(
         f"{path}: expected a 16-bit colour image that Pillow and OpenCV read alike, found one "
         "that they do not; convert it to 8-bit PNG"

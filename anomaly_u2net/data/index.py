@@ -29,14 +29,19 @@ _TREE = """
 
 
 def index_dataset(
-    root: str | Path, *, card: str | Path | Card = "folder", categories: Sequence[str] | None = None
+    root: str | Path,
+    *,
+    card: str | Path | Card = "folder",
+    categories: Sequence[str] | None = None,
+    groups: bool = True,
 ) -> list[ImageRecord]:
     """Index a folder of categories, or one category, in the MVTec layout.
 
     ``card`` is a card, its name or its path. ``categories`` picks some of those found, None takes
     all. Images under ``validation/`` get the split ``"calibration"``. ``groups.csv`` in a
     category (columns ``file`` and ``group``, or the column that the card states) fills
-    ``record.group``. Records come sorted by category, split, label and file name.
+    ``record.group``; ``groups=False`` leaves that out, for images that are not to be split. Records
+    come sorted by category, split, label and file name.
 
     Raises ``DatasetError`` (no layout, empty folders, unknown categories, a category without
     good images, a wrong ``groups.csv``) and ``MaskError`` (defect images without a mask, one
@@ -57,9 +62,10 @@ def index_dataset(
     for category in _chosen(sorted(folders), categories, root=root):
         found = _index_category(folders[category], category)
         _compare_counts(found, category, card=card)
-        groups = _groups(folders[category], [record.path for record in found], card)
+        paths = [record.path for record in found]
+        group_of = _groups(folders[category], paths, card) if groups else {}
         records += [
-            ImageRecord(r.path, r.category, r.split, r.label, r.mask, groups.get(r.path))
+            ImageRecord(r.path, r.category, r.split, r.label, r.mask, group_of.get(r.path))
             for r in found
         ]
     return records

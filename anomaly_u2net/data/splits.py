@@ -70,8 +70,8 @@ def split_records(
         own = [i for i, record in enumerate(records) if record.category == category]
         if borrow_defects:
             _borrow(split, own, share=borrow_defects, seed=seed)
-        _check_groups(split, own)
-        given = {split[i].split for i in own}
+        _check_groups(split, own, given=records)
+        come = {split[i].split for i in own}
         pool = [i for i in own if split[i].split == "train"]
         total = Counter(split[i].label for i in pool)
         wanted: tuple[tuple[Split, float], ...] = (
@@ -79,7 +79,7 @@ def split_records(
             ("validation", validation_fraction),
         )
         for name, fraction in wanted:
-            if name not in given and fraction:
+            if name not in come and fraction:
                 _hold_out(split, own, name=name, total=total, fraction=fraction, seed=seed)
     return split
 
@@ -93,6 +93,14 @@ def record_hashes(records: Iterable[ImageRecord]) -> dict[str, Path]:
     for record in records:
         hashes.setdefault(sha256_file(record.path), record.path)
     return hashes
+
+
+def training_hashes(path: str | Path) -> set[str]:
+    """The SHA-256 of every image that ``write_split`` listed outside the test split.
+
+    Needs only the CSV, not the images. Raises ``DatasetError`` when it is not such a CSV.
+    """
+    return {row[-1] for row in _rows(Path(path)) if row[2] != "test"}
 
 
 def check_disjoint(train_hashes: Collection[str], records: Iterable[ImageRecord]) -> None:
@@ -145,21 +153,9 @@ def read_split(
     mask, files that are missing and, with ``check_bytes``, images whose SHA-256 has changed.
     """
     path, root = Path(path), Path(root)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path}: expected a split as CSV, could not read it: {error}"
-        ) from error
-    if tuple(header) != COLUMNS:
-        raise DatasetError(
-            f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'none'};"
-            " write the file with write_split"
-        )
     records: list[ImageRecord] = []
     changed: list[str] = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(_rows(path), start=2):
         record = _record(row, root, where=f"{path}, line {line}")
         if check_bytes and record.path.is_file() and sha256_file(record.path) != row[-1]:
             changed.append(row[0])
@@ -180,6 +176,28 @@ def read_split(
     return records
 
 
+def _rows(path: Path) -> list[list[str]]:
+    """The lines of a split's CSV below the header."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"{path}: expected a split as CSV, could not read it: {error}"
+        ) from error
+    if tuple(header) != COLUMNS:
+        raise DatasetError(
+            f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'none'};"
+            " write the file with write_split"
+        )
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(COLUMNS):
+            raise DatasetError(
+                f"{path}, line {line}: expected {len(COLUMNS)} cells, found {len(row)}"
+            )
+    return rows
+
+
 def _check_fractions(calibration: float, validation: float, borrow: float) -> None:
     for name, value in (
         ("calibration_fraction", calibration),
@@ -198,11 +216,8 @@ def _units(split: Sequence[ImageRecord], indexes: Iterable[int], *, seed: int) -
     members: dict[str, list[int]] = defaultdict(list)
     for i in indexes:
         record = split[i]
-        if record.group is None:
-            name = "file:" + "/".join(record.path.parts[-3:])
-        else:
-            name = "group:" + record.group
-        members[name].append(i)
+        name = "/".join(record.path.parts[-3:])
+        members[f"file:{name}" if record.group is None else f"group:{record.group}"].append(i)
     units = [_Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
 
     def rank(unit: _Unit) -> str:
@@ -297,7 +312,10 @@ def _choose(
     return chosen
 
 
-def _check_groups(split: Sequence[ImageRecord], own: Sequence[int]) -> None:
+def _check_groups(
+    split: Sequence[ImageRecord], own: Sequence[int], *, given: Sequence[ImageRecord]
+) -> None:
+    """No group in two splits; ``given`` are the records before any was borrowed."""
     places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i in own:
         group = split[i].group
@@ -309,13 +327,15 @@ def _check_groups(split: Sequence[ImageRecord], own: Sequence[int]) -> None:
     group, where = next(iter(torn.items()))
     counts = ", ".join(f"{len(indexes)} in {name}" for name, indexes in sorted(where.items()))
     hint = "move the images of one group into one split"
-    tested = [split[i] for where in torn.values() for i in where.get("test", ())]
-    if tested and all(record.defective for record in tested):
-        needed = Counter(record.label for record in tested)
-        every = Counter(split[i].label for i in own if split[i].split == "test")
+    trained = {given[i].group for i in own if given[i].split == "train"} - {None}
+    tests = [given[i] for i in own if given[i].split == "test"]
+    shared = [record for record in tests if record.group in trained]
+    if shared and all(record.defective for record in shared):
+        every = Counter(record.label for record in tests)
+        needed = Counter(record.label for record in shared)
         share = math.ceil(100 * max(n / every[label] for label, n in needed.items())) / 100
         hint += (
-            f", or let training borrow the {len(tested)} test defects of these groups: set "
+            f", or let training borrow the {len(shared)} test defects of the shared groups: set "
             f"data.borrow_defects to {share} or more"
         )
     raise LeakError(
@@ -325,8 +345,6 @@ def _check_groups(split: Sequence[ImageRecord], own: Sequence[int]) -> None:
 
 
 def _record(row: list[str], root: Path, *, where: str) -> ImageRecord:
-    if len(row) != len(COLUMNS):
-        raise DatasetError(f"{where}: expected {len(COLUMNS)} cells, found {len(row)}")
     file, category, split, label, mask, group, _ = row
     if split not in get_args(Split):
         raise DatasetError(

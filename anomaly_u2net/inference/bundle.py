@@ -17,7 +17,7 @@ from anomaly_u2net.files import sha256_file, sha256_json, write_json
 from anomaly_u2net.recipe import InputRecipe, ModelRecipe, Part, Recipe, ScoreRecipe
 
 SPEC_NAME = "model.json"
-FORMAT = "anomaly_u2net.model/1"
+FORMAT: Literal["anomaly_u2net.model/1"] = "anomaly_u2net.model/1"
 Kind = Literal["safetensors", "onnx"]
 
 

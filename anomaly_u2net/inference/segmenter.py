@@ -47,10 +47,12 @@ class Segmenter:
         *,
         backend: Literal["auto", "onnx", "torch"] = "auto",
         threads: int | None = None,
+        calibrated: bool = True,
     ) -> Segmenter:
         """Load a run folder, or a folder with ``model.json``, weights and ``calibration.json``.
 
-        ``auto``: onnx when the model has it, else torch. Raises `ModelFileError` for missing or
+        ``auto``: onnx when the model has it, else torch. ``calibrated=False`` leaves the
+        calibration out, to make a new one. Raises `ModelFileError` for missing or
         altered files, `CalibrationError` for a calibration of another model.
         """
         folder = Path(path)
@@ -60,7 +62,7 @@ class Segmenter:
         if backend not in BACKENDS:
             raise InputError(f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}")
         saved = folder / CALIBRATION_NAME
-        calibration = Calibration.load(saved) if saved.is_file() else None
+        calibration = Calibration.load(saved) if calibrated and saved.is_file() else None
         run = BACKENDS[backend](folder, spec, threads=threads)
         return cls(run, spec, calibration=calibration)
 

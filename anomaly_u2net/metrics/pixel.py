@@ -50,8 +50,9 @@ def pixel_curve(maps: Planes, masks: Planes) -> PixelCurve:
     scores, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     overlap = np.bincount(place, shares, minlength=scores.size)[::-1] / max(regions, 1)
     tp = np.cumsum(counts[::-1])
-    good = np.empty(sum(plane.size for plane in planes) - values.size, values.dtype)
-    del values, shares, place, counts
+    negatives = sum(plane.size for plane in planes) - values.size
+    del values, shares, place, counts  # before the large array: they can weigh as much
+    good = np.empty(negatives, scores.dtype)
     _fill_good_pixels(good, planes, masks)
     return PixelCurve(*count_ranks(good, scores, tp), overlap=overlap, regions=regions)
 

@@ -200,7 +200,8 @@ def _is_folder(path: Path) -> bool:
 
 def _category_of(path: Path, known: Sequence[str]) -> str | None:
     """By the nearest parent folder as it was named, then as it is resolved, or the only one."""
-    for parent in (*path.absolute().parents, *resolve(path).parents):
+    named = Path(os.path.abspath(path))  # noqa: PTH100 (it takes ".." out)
+    for parent in (*named.parents, *resolve(path).parents):
         if parent.name in known:
             return parent.name
     return known[0] if len(known) == 1 else None
@@ -221,7 +222,7 @@ def _read_manifest(path: Path) -> dict[Path, str | None]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: {expected}, could not read it: {error}") from error
     listed: dict[Path, str | None] = {}
-    lines: dict[Path, int] = {}
+    told: dict[Path, tuple[int, str | None]] = {}
     for line, row in rows:
         if None in row or None in row.values() or not row["path"]:
             raise InputError(
@@ -229,11 +230,11 @@ def _read_manifest(path: Path) -> dict[Path, str | None]:
                 "number or no path; quote names that contain a comma"
             )
         named, cell = path.parent / row["path"], row.get("category") or None
-        resolved = resolve(named)
-        if resolved in lines and listed[resolved] != cell:
+        before, other = told.setdefault(resolve(named), (line, cell))
+        if other != cell:
             raise InputError(
                 f"{path} line {line}: {row['path']!r} has the category {cell!r}, but "
-                f"{listed[resolved]!r} on line {lines[resolved]}; keep one"
+                f"{other!r} on line {before}; keep one"
             )
-        listed[resolved], lines[resolved] = cell, line
+        listed[named] = cell
     return listed

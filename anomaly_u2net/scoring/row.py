@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeAlias, get_args
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.types import Decision, Verdict
-
-Identity: TypeAlias = tuple[str, str | None, str, str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ class ScoreRow:
             # The exact type: True is no count, and numpy scalars are not JSON.
             if type(value) is not kind:
                 raise InputError(f"row column {name}: expected {kind.__name__}, got {value!r}")
-            if kind is float and not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"row column {name}: expected a finite number, got {value}")
         if self.verdict not in get_args(Decision):
             raise InputError(
@@ -81,21 +79,9 @@ class ScoreRow:
                 f"a row with verdict {self.verdict} lacks {', '.join(lacking)}: expected a value"
             )
 
-    @property
-    def identity(self) -> Identity:
-        """What makes a row the same row: the image's bytes and all that judged them."""
-        return (
-            self.path,
-            self.source_sha256,
-            self.model_hash,
-            self.recipe_hash,
-            self.calibration_hash,
-            self.category,
-        )
-
     def as_dict(self) -> dict[str, Any]:
         """The columns in order, for JSON and tables."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 _KINDS: dict[Any, type] = {

@@ -119,8 +119,8 @@ class Keeper(Callback):
         begun = time.monotonic()
         segmenter = Segmenter(module_backend(module.kept), self.spec)
         scores = score_records(segmenter, self.validation)
-        row = {"step": step, "seconds": round(self.clock.seconds, 1)}
-        row |= {"lr": module.optimizers().param_groups[0]["lr"]}  # type: ignore[union-attr]
+        row: dict[str, Any] = {"step": step, "seconds": round(self.clock.seconds, 1)}
+        row |= {"lr": module.optimizers().param_groups[0]["lr"]}
         row |= {name: round(v, 6) for name, v in module.interval.summary().items()}
         row |= {
             f"val_{name}": "n/a" if value is None else round(value, 6)
@@ -176,7 +176,7 @@ class Keeper(Callback):
             )
         if panels:
             write_png(
-                self.out / "samples" / f"step_{step:06d}.png", sheet(panels, columns=2, cell=480)
+                self.out / "samples" / f"step_{step:06d}.png", sheet(panels, columns=1, cell=1000)
             )
 
     def _progress(self, step: int) -> Progress:

@@ -98,7 +98,7 @@ class TrainingModule(LightningModule):
         return warm * (1 + math.cos(math.pi * done)) / 2
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
-        return Batch(*(part.to(device) for part in (batch.image, batch.mask, batch.weight)))
+        return Batch(batch.image.to(device), batch.mask.to(device), batch.weight.to(device))
 
 
 class Interval:

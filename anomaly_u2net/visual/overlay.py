@@ -7,6 +7,7 @@ colour in every image of a category, and a good image stays cold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import cv2
@@ -28,7 +29,7 @@ Colour: TypeAlias = tuple[int, int, int]
 #: RGB of the contours: told apart by every kind of colour vision, and absent from the heat colours.
 PREDICTED: Colour = (255, 255, 255)
 TRUE: Colour = (40, 190, 255)
-_HALO: Colour = (0, 0, 0)
+_RIM: Colour = (0, 0, 0)
 
 #: RGB (256, 3), even in perceived brightness: black, violet, red, orange, pale yellow.
 _HEAT: NDArray[np.uint8] = np.ascontiguousarray(
@@ -105,22 +106,34 @@ def overlay(
     weight = (alpha * np.minimum(position / 0.5, 1.0) ** 2).astype(np.float32)[..., None]
     mixed = base + weight * (heat_colours(position).astype(np.float32) - base)
     drawn = np.rint(mixed).astype(np.uint8)
-    drawn = outline(drawn, position > 0.5, colour=PREDICTED)
-    return drawn if truth is None else outline(drawn, truth, colour=TRUE)
+    known = [] if truth is None else [(truth, TRUE)]
+    return outline(drawn, [*known, (position > 0.5, PREDICTED)])
 
 
-def outline(image: Image, mask: Mask, *, colour: Colour) -> Image:
-    """A copy of the image with the borders of a mask (H, W), holes too, in ``colour``.
+def outline(image: Image, layers: Sequence[tuple[Mask, Colour]]) -> Image:
+    """A copy of the image, uint8 (H, W, 3), with the borders of masks (H, W), holes too, in colour.
 
-    Lines are as thick as the image is large: 1 pixel up to 512, 2 at 768, 4 at 1536 pixels of the
-    shorter side; from 2 pixels on they have a dark rim, so that they show on bright parts too.
+    layers: masks and colours, lowest first; a lower line is wider, so that it shows beside one that
+    runs on top of it. Lines are as thick as the image is large: about 1 pixel for each 320 of the
+    shorter side, and from 2 pixels on with a dark rim, so that they show on bright parts too.
+
+    >>> dot = np.zeros((9, 9), bool)
+    >>> dot[4, 4] = True
+    >>> outline(np.zeros((9, 9, 3), np.uint8), [(dot, PREDICTED)])[4, 3:6, 0]
+    array([  0, 255,   0], dtype=uint8)
     """
     drawn = np.ascontiguousarray(image).copy()
-    borders, _ = cv2.findContours(
-        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-    )
-    thickness = max(1, round(min(image.shape[:2]) / 384))
-    if thickness > 1:
-        cv2.drawContours(drawn, borders, -1, _HALO, thickness + 2)
-    cv2.drawContours(drawn, borders, -1, colour, thickness)
+    shorter = min(image.shape[:2])
+    thinnest, step = max(1, round(shorter / 320)), 2 if shorter >= 128 else 0
+    lines = []
+    for above, (mask, colour) in enumerate(reversed(layers)):
+        borders, _ = cv2.findContours(
+            np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+        )
+        lines.append((borders, colour, thinnest + step * above))
+    if thinnest > 1:
+        for borders, _, thickness in lines:
+            cv2.drawContours(drawn, borders, -1, _RIM, thickness + 2)
+    for borders, colour, thickness in reversed(lines):
+        cv2.drawContours(drawn, borders, -1, colour, thickness)
     return drawn

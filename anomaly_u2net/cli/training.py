@@ -1,0 +1,76 @@
+"""``anomaly-u2net train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly_u2net.cli import show
+from anomaly_u2net.cli.recipes import find_recipe
+from anomaly_u2net.errors import MissingExtra
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. train.steps=200."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one of ours.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write.", show_default="runs/<name>")
+    ] = None,
+    data_root: Annotated[
+        str | None, typer.Option(help="Folder in MVTec layout; sets data.root.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Weights to start from (.safetensors, .pth, .onnx).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was interrupted.")
+    ] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop by then, with the learning rate brought down.")
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes; more than 1 trains with DDP.")
+    ] = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a U²-Net on masks, by a recipe, into a run folder."""
+    sets = list(overrides or [])
+    for key, value in (("data.root", data_root), ("model.init", init), ("train.devices", devices)):
+        if value is not None:
+            sets.append(f"{key}={value}")
+    settings = find_recipe(recipe, overrides=sets)
+    out = Path("runs") / settings.name if out is None else out
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtra("train", "torch") from None
+    from anomaly_u2net.training import Progress
+    from anomaly_u2net.training import train as run_training
+
+    with show.progress() as bar:
+        task = bar.add_task("training", total=settings.train.steps, note="")
+
+        def draw(now: Progress) -> None:
+            kept = now.row.get(f"val_{settings.train.select}", "")
+            note = f"loss {now.row['loss']}  {settings.train.select} {kept}" if now.row else ""
+            bar.update(task, completed=now.step, note=note)
+
+        result = run_training(
+            settings, out, resume=resume, max_minutes=max_minutes, on_progress=draw
+        )
+    fields = {
+        "run": str(result.folder),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "kept_step": result.metrics["step"],
+    }
+    fields |= {k: v for k, v in result.metrics.items() if k.startswith("val_")}
+    show.print_json(fields) if as_json else show.print_fields(fields)

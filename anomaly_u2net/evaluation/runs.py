@@ -1,0 +1,57 @@
+"""The labelled images that belong to a run, by the split it was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.data.splits import check_disjoint, read_split, training_hashes
+from anomaly_u2net.errors import DatasetError, ModelFileError
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.types import ImageRecord, Split
+
+
+def run_recipe(run: str | Path) -> Recipe:
+    """The resolved recipe that ``run`` was trained with; `ModelFileError` if there is none."""
+    path = Path(run) / "recipe.yaml"
+    if not path.is_file():
+        raise ModelFileError(f"{run}: no recipe.yaml here: expected the folder of a training run")
+    return Recipe.load(path)
+
+
+def run_records(
+    run: str | Path, split: Split, *, data_root: str | Path | None = None
+) -> list[ImageRecord]:
+    """The images of ``split`` as the run's split.csv has them.
+
+    They are looked for under the recipe's data root, or under ``data_root`` when they moved.
+    """
+    root = run_recipe(run).data_root() if data_root is None else data_root
+    records = read_split(Path(run) / "split.csv", root, check_bytes=True)
+    return [record for record in records if record.split == split]
+
+
+def other_records(
+    run: str | Path, root: str | Path, *, category: str | None = None
+) -> list[ImageRecord]:
+    """The test images of another folder in MVTec layout, for a model trained elsewhere.
+
+    ``category`` renames the one category of ``root``, so that its thresholds are found. Raises
+    `LeakError` when an image's bytes are among those that the run trained, chose or calibrated on.
+    """
+    card = run_recipe(run).data.card
+    records = [
+        record for record in index_dataset(root, card=card, groups=False) if record.split == "test"
+    ]
+    if not records:
+        raise DatasetError(f"{root}: no test images: expected test/good/ and test/<defect>/ there")
+    if category is not None:
+        found = sorted({record.category for record in records})
+        if len(found) > 1:
+            raise DatasetError(
+                f"--category names one category, but {root} holds {', '.join(found)}"
+            )
+        records = [replace(record, category=category) for record in records]
+    check_disjoint(training_hashes(Path(run) / "split.csv"), records)
+    return records
