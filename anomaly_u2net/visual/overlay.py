@@ -52,7 +52,7 @@ def scale_position(score_map: ScoreMap, *, threshold: float) -> NDArray[np.float
     above = scores > limit
     limit = min(max(limit, 0.0), 1.0)
     wide = scores.astype(np.float64)
-    below = 0.5 * wide / limit if limit > 0.0 else np.zeros_like(wide)
+    below = 0.5 * np.minimum(wide, limit) / limit if limit > 0.0 else np.zeros_like(wide)
     over = 0.5 + 0.5 * (wide - limit) / (1.0 - limit) if limit < 1.0 else np.full_like(wide, 0.5)
     return np.where(above, np.maximum(over, np.nextafter(0.5, 1.0)), np.minimum(below, 0.5))
 
