@@ -42,7 +42,7 @@ def main() -> None:
     assert code == 2, "the line holds broken files, so score must exit with 2"
     chosen = [
         path
-        for category in sorted(data.iterdir())
+        for category in sorted(path for path in data.iterdir() if path.is_dir())
         for defect in sorted((category / "test").iterdir())
         for path in image_files(defect)[: OVERLAYS_PER_CATEGORY // 4 or 1]
     ]

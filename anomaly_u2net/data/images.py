@@ -264,6 +264,8 @@ def _decode_open(path: Path, file: BinaryIO, max_pixels: int) -> _Pixels:
             f"pixels (width x height), could not decode it ({error}); the file is cut off or "
             "damaged: copy it again from its source"
         ) from error
+    if image.format == "PNG":
+        _check_png_end(path, file)
     values = np.asarray(upright)
     if bits == 16:
         if values.ndim == 3:
@@ -281,6 +283,16 @@ def _decode_open(path: Path, file: BinaryIO, max_pixels: int) -> _Pixels:
         colours = np.array(upright.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         palette[: len(colours)] = colours
     return _Pixels(values, alpha, palette, lossy=image.format in ("JPEG", "WEBP"))
+
+
+def _check_png_end(path: Path, file: BinaryIO) -> None:
+    """Pillow does not miss the last bytes of a PNG; a file without its end was cut off."""
+    file.seek(0)
+    if b"IEND" not in file.read():
+        raise ImageError(
+            f"{path}: expected a whole PNG, its end marker is missing; the file is cut off: "
+            "copy it again from its source"
+        )
 
 
 def _open(path: Path, file: BinaryIO, max_pixels: int) -> tuple[ImageFile, int]:

@@ -223,6 +223,7 @@ def _fit(
         # Images are cached in memory; loader processes are the user's choice (train.workers).
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*GPU available but not used.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")  # Lightning's own
         trainer = Trainer(
             accelerator={"cuda": "gpu"}.get(settings.accelerator, settings.accelerator),
             devices=settings.devices,

@@ -26,12 +26,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_card_describes_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     records = index_dataset(folder, card="demo")
     assert not caplog.records  # the counts are the card's, no mask is left over
-    assert Counter(r.split for r in records) == {"train": 192, "calibration": 144, "test": 138}
+    assert Counter(r.split for r in records) == {"train": 288, "calibration": 144, "test": 138}
     defects = Counter(r.label for r in records if r.category == "grass" and r.defective)
-    assert defects == dict.fromkeys(DEFECTS, 12)
+    assert defects == dict.fromkeys(DEFECTS, 18)
     check_trainable(records)
     trained = record_hashes(r for r in records if r.split != "test")
-    assert len(trained) == 336  # no image twice
+    assert len(trained) == 432  # no image twice
     check_disjoint(trained, records)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert 1e6 < size < 10e6
@@ -40,7 +40,7 @@ def test_the_card_describes_it(folder: Path, caplog: pytest.LogCaptureFixture) -
 def test_samples_have_modest_defects(folder: Path) -> None:
     for record in index_dataset(folder, card="demo"):
         sample = read_sample(record)
-        assert sample.image.shape == (128, 128, 3)
+        assert sample.image.shape == (96, 96, 3)
         assert (0.001 < sample.mask.mean() < 0.15) == record.defective
         assert 15 < sample.image.std() < 80
 
@@ -48,12 +48,14 @@ def test_samples_have_modest_defects(folder: Path) -> None:
 def test_crops_of_different_splits_share_no_pixel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bands = [rows for rows, _, _ in demo.PARTS.values()]
-    assert [rows[0] for rows in bands] == [0, *(rows[1] for rows in bands[:-1])]
     levels = {"train": 60.0, "validation": 120.0, "test": 180.0}
+    owned = [corner for letter, _, _ in demo.PARTS.values() for corner in demo.blocks(letter)]
+    assert len(owned) == len(set(owned)) == 8
     photo = np.zeros((512, 512))
-    for part, (rows, _, _) in demo.PARTS.items():
-        photo[rows[0] : rows[1]] = levels[part]
+    for part, (letter, _, _) in demo.PARTS.items():
+        for top, left in demo.blocks(letter):
+            photo[top : top + demo.BLOCK[0], left : left + demo.BLOCK[1]] = levels[part]
+    assert photo.all()
     monkeypatch.setattr(demo, "photograph", lambda name: photo)
     monkeypatch.setattr(demo, "CATEGORIES", ("brick",))
     root = demo.write_demo(tmp_path / "demo")
@@ -62,7 +64,7 @@ def test_crops_of_different_splits_share_no_pixel(
         assert files
         for path in files:
             image = read_image(path).astype(float)
-            # gain, offset, slope and noise together; any row of another band is 60 away
+            # gain, offset, slope and noise together; any pixel of another block is 60 away
             assert np.abs(image / level - 1).max() < 0.1 + 25 / level
             assert image.max() - image.min() < 40
 
@@ -96,7 +98,7 @@ def test_a_second_call_writes_nothing(folder: Path) -> None:
     stamp = (folder / "demo.json").stat().st_mtime_ns
     assert demo.write_demo(folder) == folder
     assert (folder / "demo.json").stat().st_mtime_ns == stamp
-    assert json.loads((folder / "demo.json").read_text())["files"] == 474 + 144
+    assert json.loads((folder / "demo.json").read_text())["files"] == 570 + 216
 
 
 def test_nothing_of_yours_is_overwritten(tmp_path: Path, folder: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_demo_with_pictures_lost_is_refused(
     (tmp_path / "demo").mkdir()  # an empty folder is taken
     root = demo.write_demo(tmp_path / "demo")
     (root / "brick/test/good/test_000.png").unlink()
-    with pytest.raises(DatasetError, match=r"another demo \(.*205 images\); name another"):
+    with pytest.raises(DatasetError, match=r"another demo \(.*261 images\); name another"):
         demo.write_demo(root)
 
 

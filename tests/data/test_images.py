@@ -205,6 +205,16 @@ def test_files_cut_off_are_refused(tmp_path: Path, name: str, share: float) -> N
         read_image(path)
 
 
+@pytest.mark.parametrize("lost", [8, 12])
+def test_a_png_without_its_end_is_refused(tmp_path: Path, lost: int) -> None:
+    path = tmp_path / "a.png"
+    Pillow.fromarray(np.full((8, 9), 77, np.uint8)).save(path)
+    assert read_image(path).shape == (8, 9, 3)
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(ImageError, match="its end marker is missing; the file is cut off"):
+        read_image(path)
+
+
 def test_a_cut_jpeg_is_refused_where_opencv_fills_it(tmp_path: Path) -> None:
     large = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encoded(large, format="JPEG")
