@@ -29,11 +29,16 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
+#: Channels and stages of ``model.arch`` small where the recipe leaves them open.
+SMALL_WIDTH, SMALL_DEPTH = 16, 4
+
 
 class Part(BaseModel):
     """A part of a recipe: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class DataRecipe(Part):
@@ -132,6 +137,12 @@ class LossRecipe(Part):
     )
     fused_weight: Annotated[float, Field(ge=0)] = 1.0
 
+    @model_validator(mode="after")
+    def _something_counts(self) -> LossRecipe:
+        if not self.fused_weight and self.side_weights is not None and not any(self.side_weights):
+            raise ValueError("side_weights and fused_weight are all 0: nothing would be learnt")
+        return self
+
 
 class TrainRecipe(Part):
     """How long, how fast, on what."""
@@ -212,7 +223,7 @@ class Recipe(Part):
                 f"{self.train.batch_size} leaves no room for both good and defect images"
             )
         sides = self.loss.side_weights
-        expected = (self.model.depth or 3) if self.model.arch == "small" else 6
+        expected = (self.model.depth or SMALL_DEPTH) if self.model.arch == "small" else 6
         if sides is not None and len(sides) != expected:
             raise ValueError(f"loss.side_weights needs {expected} numbers, got {len(sides)}")
         return self

@@ -13,6 +13,8 @@ from anomaly_u2net.cli import show
 from anomaly_u2net.errors import AnomalyU2NetError, InputError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from anomaly_u2net.inference.segmenter import Segmenter
     from anomaly_u2net.scoring import ScoreInput
     from anomaly_u2net.types import Image, ScoreMap, Verdict
@@ -60,7 +62,7 @@ def score(
             known += not fresh
             bar.advance(task)
             if row.error:
-                bar.console.print(f"ERROR {row.path}: {row.error}", markup=False, soft_wrap=True)
+                _say_error(bar, row.path, row.error)
     summary = summarise(rows)
     fields = asdict(summary) | {"from_earlier_runs": known}
     files = {"csv": str(out / "rows.csv"), "parquet": str(out / "rows.parquet")}
@@ -102,9 +104,16 @@ def overlay(
                 write(item, image, score_map, verdict)
             except AnomalyU2NetError as error:
                 failed += 1
-                bar.console.print(f"ERROR {item.path}: {error}", markup=False, soft_wrap=True)
+                _say_error(bar, str(item.path), str(error))
     show.print_fields({"written": len(inputs) - failed, "failed": failed, "folder": out})
     raise typer.Exit(2 if failed else 0)
+
+
+def _say_error(bar: Progress, path: str, text: str) -> None:
+    """One line on stderr above the bar, with the path once."""
+    line = text if path in text else f"{path}: {text}"
+    line = line.encode("utf-8", "backslashreplace").decode()
+    bar.console.print(f"ERROR {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _prepare(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from typing import Any
 
 import typer
@@ -77,7 +78,13 @@ def main(arguments: list[str] | None = None) -> None:
     except USAGE_ERRORS as error:
         error.show()
         code = FAILED
+    except OSError as error:
+        typer.echo(f"anomaly-u2net: {error}", err=True)
+        code = FAILED
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("anomaly-u2net: interrupted", err=True)
         code = 130
+    except Exception:  # a fault of ours: shown whole, but not with exit code 1, which means NG
+        traceback.print_exc()
+        code = FAILED
     sys.exit(code if isinstance(code, int) else 0)

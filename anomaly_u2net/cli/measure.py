@@ -34,6 +34,9 @@ COLUMNS = {
     "missed": "missed",
 }
 
+#: An image threshold this close to the highest possible score lets everything pass.
+SATURATED = 0.9999
+
 
 def evaluate(
     run: Run,
@@ -183,6 +186,11 @@ def print_calibration(result: Calibration) -> None:
     for name, thresholds in result.categories.items():
         print(f"{name}: image: {thresholds.image.promise}")
         print(f"{name}: pixel: {thresholds.pixel.promise}")
+        if thresholds.image.value >= SATURATED:
+            print(
+                f"{name}: warning: a good image scores {thresholds.image.value:.6f}, so nearly "
+                "nothing can be NG: look at the held-out good images, or train longer"
+            )
 
 
 def _load(run: Path, backend: str, *, calibrated: bool = True) -> Any:

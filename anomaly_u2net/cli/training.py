@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def train(
     sets = list(overrides or [])
     for key, value in (("data.root", data_root), ("model.init", init), ("train.devices", devices)):
         if value is not None:
-            sets.append(f"{key}={value}")
+            sets.append(f"{key}={json.dumps(value, ensure_ascii=False)}")  # a path as it is
     settings = find_recipe(recipe, overrides=sets)
     out = Path("runs") / settings.name if out is None else out
     try:

@@ -28,9 +28,9 @@ from anomaly_u2net.types import GOOD
 CATEGORIES = ("brick", "grass", "gravel")
 #: Side of a crop in pixels.
 SIDE = 96
-#: The photograph is cut into 4 rows of 2 blocks; T(rain), V(alidation) or E (test) owns each.
-BLOCK = (128, 256)
-OWNERS = ("TV", "ET", "VT", "TE")
+#: Side of a block; the photograph has 4 rows of 4. T(rain), V(alidation) or E (test) owns each.
+BLOCK = 128
+OWNERS = ("TVTE", "ETVT", "TETV", "VTET")
 #: folder → (its letter, good images, images per defect type)
 PARTS = {"train": ("T", 48, 12), "validation": ("V", 40, 2), "test": ("E", 30, 4)}
 _MARKER = "demo.json"
@@ -108,7 +108,7 @@ def _write_category(root: Path, photo: Gray, *, seed: int) -> None:
 def blocks(letter: str) -> list[tuple[int, int]]:
     """The (top, left) of the blocks that a split owns, by its letter."""
     return [
-        (row * BLOCK[0], column * BLOCK[1])
+        (row * BLOCK, column * BLOCK)
         for row, owners in enumerate(OWNERS)
         for column, owner in enumerate(owners)
         if owner == letter
@@ -119,8 +119,8 @@ def _crop(photo: Gray, letter: str, *, rng: np.random.Generator) -> Gray:
     """A crop (SIDE, SIDE) out of one of the split's blocks, flipped or not."""
     own = blocks(letter)
     top, left = own[rng.integers(len(own))]
-    y = top + int(rng.integers(BLOCK[0] - SIDE + 1))
-    x = left + int(rng.integers(BLOCK[1] - SIDE + 1))
+    y = top + int(rng.integers(BLOCK - SIDE + 1))
+    x = left + int(rng.integers(BLOCK - SIDE + 1))
     crop = photo[y : y + SIDE, x : x + SIDE]
     return crop[:, ::-1] if rng.random() < 0.5 else crop
 

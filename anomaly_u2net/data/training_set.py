@@ -109,6 +109,11 @@ class BalancedBatches(Sampler[list[Draw]]):
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
+    @property
+    def sampler(self) -> BalancedBatches:
+        """Where Lightning looks for ``set_epoch``; without it every epoch would be the first."""
+        return self
+
     def __iter__(self) -> Iterator[list[Draw]]:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if distributed else 0

@@ -81,7 +81,7 @@ def read_spec(folder: str | Path) -> ModelSpec:
         raise ModelFileError(f"{path}: not valid JSON: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"]) or "top"
         raise ModelFileError(f"{path}: {key}: {first['msg']}: not a model of {FORMAT}") from error
 
 

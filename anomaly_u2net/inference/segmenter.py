@@ -79,6 +79,8 @@ class Segmenter:
                 "read files with anomaly_u2net.data.images.read_image"
             )
         height, width = pixels.shape[:2]
+        if height == 0 or width == 0:
+            raise ImageError(f"expected an image with pixels, got an empty array {pixels.shape}")
         geometry = plan((height, width), self.spec.input.fit, size=self.spec.input.size)
         logits = self._run(normalise(geometry.image(pixels))[None])[0, 0]
         if not np.isfinite(logits).all():

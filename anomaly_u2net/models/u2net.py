@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models.blocks import RSU, halve, upsample_to
+from anomaly_u2net.recipe import SMALL_DEPTH, SMALL_WIDTH
 from anomaly_u2net.types import SideLogits
 
 MIN_SIDE = 32
@@ -92,8 +93,8 @@ class U2Net(nn.Module):
     def set_prior(self, probability: float) -> None:
         """Make every output start at this defect probability (Lin et al., arXiv 1708.02002, 4.1).
 
-        The side and fusion weights are left as they are, their biases set to the prior's logit;
-        the fusion starts as the mean of the sides.
+        The side weights shrink to a tenth and their biases become the prior's logit; the fusion
+        becomes the mean of the sides.
         """
         logit = math.log(probability / (1 - probability))
         with torch.no_grad():
@@ -155,8 +156,8 @@ def u2netp(*, in_channels: int = 3, classes: int = 1) -> U2Net:
 
 def u2net_small(
     *,
-    width: int = 16,
-    depth: int = 4,
+    width: int = SMALL_WIDTH,
+    depth: int = SMALL_DEPTH,
     mid: int | None = None,
     in_channels: int = 3,
     classes: int = 1,
@@ -164,8 +165,8 @@ def u2net_small(
     """A nested U of any width and depth, built by U²-Net†'s rule.
 
     ``depth`` encoder stages of ``width`` channels, ``mid`` (default: width / 4, at least 4) inside
-    the blocks. Heights shrink from depth+1 to 4; from the fifth stage on the blocks are dilated.
-    ``width=64, mid=16, depth=6`` is U²-Net†.
+    the blocks. Heights shrink from depth+1 to 4; the last two stages are dilated, but never the
+    first two. ``width=64, mid=16, depth=6`` is U²-Net†.
     """
     if depth < 2 or width < 1:
         raise InputError(f"expected depth ≥ 2 and width ≥ 1, got depth {depth}, width {width}")
@@ -181,7 +182,7 @@ def u2net_small(
 def build_model(arch: str, *, width: int | None = None, depth: int | None = None) -> U2Net:
     """The network that a recipe's ``model`` part names (see ``ARCHITECTURES``)."""
     if arch == "small":
-        return u2net_small(width=width or 16, depth=depth or 4)
+        return u2net_small(width=width or SMALL_WIDTH, depth=depth or SMALL_DEPTH)
     if arch not in ARCHITECTURES:
         names = ", ".join([*ARCHITECTURES, "small"])
         raise InputError(f"unknown model.arch {arch!r}: expected one of {names}")

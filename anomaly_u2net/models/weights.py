@@ -5,7 +5,6 @@ No format here can run code: .pth files are read with ``weights_only``.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from anomaly_u2net.errors import MissingExtra, ModelFileError
+from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.models.blocks import ConvBNReLU
 from anomaly_u2net.models.u2net import U2Net
@@ -73,7 +72,7 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     every feature. Each layer's input mean m and variance v are measured over ``batches`` (float32
     (B, C, h, w)) in evaluation mode; then running mean and variance become m and v, the scale
     √(v+ε) and the shift m, multiplied into what the layer did before. The evaluation output stays
-    the same and the training output starts close to it.
+    the same and the training output starts close to it. Raises `InputError` without batches.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     sums = {
@@ -99,6 +98,8 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for hook in hooks:
             hook.remove()
         model.train(was_training)
+    if not all(counts.values()):
+        raise InputError("BatchNorm statistics need at least one batch of images, got none")
     for layer in layers:
         _adopt_statistics(layer, *(total / counts[layer] for total in sums[layer]))
 
@@ -106,6 +107,7 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def _adopt_statistics(layer: nn.BatchNorm2d, mean: Tensor, square: Tensor) -> None:
     if layer.running_mean is None or layer.running_var is None:
         raise ModelFileError("expected BatchNorm layers that keep running statistics")
+    mean, square = mean.to(layer.weight.device), square.to(layer.weight.device)
     variance = (square - mean * mean).clamp_min(0)
     with torch.no_grad():
         slope = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()
@@ -151,16 +153,20 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(
             f"{path}: expected a plain state dict; refused, because the file is damaged or holds "
             f"objects that could run code ({reason})"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelFileError(
-            f"{path}: expected a state dict of tensors, got {type(state).__name__}"
-        )
+    if not isinstance(state, dict):
+        raise ModelFileError(f"{path}: expected a state dict, got {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ModelFileError(
+                f"{path}: expected a state dict of names and tensors, got a {type(value).__name__} "
+                f"under {key!r}: save the model's state_dict() alone"
+            )
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 

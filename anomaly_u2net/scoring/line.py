@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ def score_line(
     out: str | Path,
     *,
     overlay: Overlay | None = None,
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Score ``inputs`` in order; yield each row once it is in the journal of folder ``out``.
 
     A row that an earlier run made of the same path, bytes, model, recipe, calibration and

@@ -95,6 +95,16 @@ class Keeper(Callback):
         self.rows, self.best = list(state_dict["rows"]), state_dict["best"]
         self.clock.add_earlier(state_dict["seconds"])
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Declare the epoch over; Lightning would resume with one more batch of it."""
+        loop = checkpoint["loops"]["fit_loop"]
+        for counts in (loop["epoch_progress"]["current"], loop["epoch_progress"]["total"]):
+            counts["completed"] = counts["processed"]
+        batches = loop["epoch_loop.batch_progress"]
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if self.clock.limit is not None:
             over = self.clock.fraction() >= 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from torch.utils.data import DataLoader
 from anomaly_u2net.data.index import check_trainable, index_dataset
 from anomaly_u2net.data.splits import split_records, write_split
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
-from anomaly_u2net.errors import InputError, RecipeError
+from anomaly_u2net.errors import DatasetError, InputError, RecipeError
 from anomaly_u2net.files import sha256_file, write_json
 from anomaly_u2net.inference.bundle import SPEC_NAME, ModelSpec, write_spec
 from anomaly_u2net.inference.export import export_onnx
@@ -77,9 +79,15 @@ def train(
     records = _records(recipe)
     resume_from = _prepare_folder(out, recipe, records, resume=resume)
     parts = {split: [r for r in records if r.split == split] for split in ("train", "validation")}
+    if recipe.train.select != "last" and not any(r.defective for r in parts["validation"]):
+        logger.warning(
+            "train.select %s needs defect images in the validation part, and there are none: the "
+            "last weights are kept. Raise data.validation_fraction, or set train.select last",
+            recipe.train.select,
+        )
     seed_everything(recipe.seed, verbose=False)
     model = build_model(recipe.model.arch, width=recipe.model.width, depth=recipe.model.depth)
-    loader = _loader(recipe, parts["train"])
+    loader = _loader(recipe, parts["train"], resume_from)
     if resume_from is None:
         _initialise(model, recipe, loader)
     module = TrainingModule(model, recipe, elapsed=clock.fraction)
@@ -138,11 +146,25 @@ def _prepare_folder(
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         recipe.save(saved)
-        write_split(out / "split.csv", records, root=recipe.data_root())
+        _write_split(out / "split.csv", records, root=recipe.data_root(), resumed=state.is_file())
         write_json(out / "environment.json", _environment(recipe))
     except OSError as error:
         raise InputError(f"{out}: cannot write the run folder: {error}") from error
     return state if state.is_file() else None
+
+
+def _write_split(
+    path: Path, records: Sequence[ImageRecord], *, root: Path, resumed: bool
+) -> None:
+    before = path.read_bytes() if resumed else None
+    aside = path.with_name("split.new.csv")
+    write_split(aside, records, root=root)
+    if before is not None and aside.read_bytes() != before:
+        raise DatasetError(
+            f"{path} lists other images than {aside}, the split of the data as they are now: a run "
+            "is resumed with its own data; restore them, or give another --out"
+        )
+    aside.replace(path)
 
 
 def _environment(recipe: Recipe) -> dict[str, Any]:
@@ -154,18 +176,20 @@ def _environment(recipe: Recipe) -> dict[str, Any]:
         "numpy",
         "opencv-python-headless",
     ]
-    init = recipe.model.init
+    init = _init_path(recipe)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: version(name) for name in packages},
-        "init_sha256": sha256_file(init) if init and Path(init).is_file() else None,
+        "init_sha256": sha256_file(init) if init and init.is_file() else None,
     }
 
 
-def _loader(recipe: Recipe, records: Sequence[ImageRecord]) -> DataLoader[Any]:
+def _loader(
+    recipe: Recipe, records: Sequence[ImageRecord], resume_from: Path | None
+) -> DataLoader[Any]:
     settings = recipe.train
     ranks = settings.devices
     batches = BalancedBatches(
@@ -176,6 +200,9 @@ def _loader(recipe: Recipe, records: Sequence[ImageRecord]) -> DataLoader[Any]:
         seed=recipe.seed,
         ranks=ranks,
     )
+    if resume_from is not None:  # loader processes fetch ahead before Lightning restores the epoch
+        state = torch.load(resume_from, map_location="cpu", weights_only=True)
+        batches.set_epoch(state["epoch"] + 1)  # it was saved at the end of that one
     dataset = TrainingSet(records, fit=recipe.input, augmentation=recipe.augment)
     return DataLoader(
         dataset,
@@ -189,14 +216,18 @@ def _loader(recipe: Recipe, records: Sequence[ImageRecord]) -> DataLoader[Any]:
 def _initialise(model: U2Net, recipe: Recipe, loader: DataLoader[Any]) -> None:
     if recipe.model.prior is not None:
         model.set_prior(recipe.model.prior)
-    init = recipe.model.init
+    init = _init_path(recipe)
     if init is None:
         return
-    init_path = Path(os.path.expandvars(init)).expanduser()
-    load_weights(model, init_path)
-    if init_path.suffix == ".onnx":  # its BatchNorm is folded away: give it statistics again
+    load_weights(model, init)
+    if init.suffix == ".onnx":  # its BatchNorm is folded away: give it statistics again
         batches = (batch.image for batch, _ in zip(loader, range(WARM_START_BATCHES), strict=False))
         reestimate_batchnorm(model, batches)
+
+
+def _init_path(recipe: Recipe) -> Path | None:
+    init = recipe.model.init
+    return None if init is None else Path(os.path.expandvars(init)).expanduser()
 
 
 def _spec_in_training(recipe: Recipe) -> ModelSpec:
@@ -238,13 +269,18 @@ def _fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, loader, ckpt_path=resume_from, weights_only=True)
+        # Its loader knows the epoch, and each epoch makes its own batches.
+        warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before.*")
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, loader, ckpt_path=resume_from, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C, which it also turns off
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
 
 
 def _finish(out: Path, model: U2Net, recipe: Recipe, keeper: Keeper) -> TrainResult:
     """Turn the kept weights into the run's model."""
-    import json
-
     about = json.loads((out / "checkpoints" / "best.json").read_text(encoding="utf-8"))
     load_weights(model, out / "checkpoints" / "best.safetensors")
     save_weights(model, out / "model.safetensors")

@@ -50,11 +50,11 @@ def test_crops_of_different_splits_share_no_pixel(
 ) -> None:
     levels = {"train": 60.0, "validation": 120.0, "test": 180.0}
     owned = [corner for letter, _, _ in demo.PARTS.values() for corner in demo.blocks(letter)]
-    assert len(owned) == len(set(owned)) == 8
+    assert len(owned) == len(set(owned)) == 16
     photo = np.zeros((512, 512))
     for part, (letter, _, _) in demo.PARTS.items():
         for top, left in demo.blocks(letter):
-            photo[top : top + demo.BLOCK[0], left : left + demo.BLOCK[1]] = levels[part]
+            photo[top : top + demo.BLOCK, left : left + demo.BLOCK] = levels[part]
     assert photo.all()
     monkeypatch.setattr(demo, "photograph", lambda name: photo)
     monkeypatch.setattr(demo, "CATEGORIES", ("brick",))
