@@ -24,21 +24,24 @@ class Calibration:
     model_hash, recipe_hash: what produced the scores.
     split: where the held-out images came from; never a test split.
     images: by category, how many were held out: ``{"good": n, "defective": n}``.
+    image_score: the rule that made an image's score of its map, a name in
+    ``metrics.IMAGE_SCORES``; "given" when image scores were handed in.
 
     Raises LeakError for a split whose name starts with "test", CalibrationError for a part that is
     empty, of another type, or does not fit the others.
     """
 
-    format: ClassVar[str] = "anomaly_u2net.calibration/1"
+    format: ClassVar[str] = "anomaly_u2net.calibration/2"
 
     categories: dict[str, CategoryThresholds]
     model_hash: str
     recipe_hash: str
     split: str
     images: dict[str, dict[str, int]]
+    image_score: str = "given"
 
     def __post_init__(self) -> None:
-        for name in ("model_hash", "recipe_hash", "split"):
+        for name in ("model_hash", "recipe_hash", "split", "image_score"):
             text = getattr(self, name)
             if not isinstance(text, str) or not text.strip():
                 raise CalibrationError(f"{name} must be text that is not empty, got {text!r}")
@@ -132,10 +135,13 @@ def _category(value: Any, name: str) -> CategoryThresholds:
     where = f"categories[{name!r}]"
     _same_keys(value, [field.name for field in fields(CategoryThresholds)], where=where)
     read = {key: _threshold(part, f"{where}.{key}") for key, part in value.items()}
-    image, pixel = read.pop("image"), read.pop("pixel")
-    if image is None or pixel is None:
-        raise CalibrationError(f"{where}: the image and pixel thresholds must not be null")
-    return CategoryThresholds(image, pixel, **read)
+    image = read.pop("image")
+    if image is None:
+        raise CalibrationError(f"{where}: the image threshold must not be null")
+    try:
+        return CategoryThresholds(image, **read)
+    except CalibrationError as error:
+        raise CalibrationError(f"{where}: {error}") from error
 
 
 def _threshold(value: Any, where: str) -> Threshold | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,38 @@ def iou(counts: SegmentationCounts) -> float:
     """
     _need_defects("IoU", counts)
     return counts.tp / (counts.tp + counts.fp + counts.fn)
+
+
+def mean_f1(counts: Iterable[SegmentationCounts]) -> float:
+    """The mean over images of their own F1 (= Dice); every defective image weighs the same.
+
+    Images without a defect pixel have no F1 and are left out: their false alarms count in the
+    pooled `f1`. Raises NotComputable when no image has a defect pixel.
+
+    >>> mean_f1([SegmentationCounts(tp=2), SegmentationCounts(fn=3), SegmentationCounts(fp=9)])
+    0.5
+    """
+    return _mean("the mean F1 of images", f1, counts)
+
+
+def mean_iou(counts: Iterable[SegmentationCounts]) -> float:
+    """The mean over images of their own IoU, as `mean_f1`.
+
+    >>> mean_iou([SegmentationCounts(tp=2, fp=2), SegmentationCounts(fn=3)])
+    0.25
+    """
+    return _mean("the mean IoU of images", iou, counts)
+
+
+def _mean(
+    name: str,
+    number: Callable[[SegmentationCounts], float],
+    counts: Iterable[SegmentationCounts],
+) -> float:
+    values = [number(one) for one in counts if one.tp + one.fn]
+    if not values:
+        raise NotComputable(f"{name} is undefined: no image has a defect pixel")
+    return sum(values) / len(values)
 
 
 def _need_defects(number: str, counts: SegmentationCounts) -> None:

@@ -10,14 +10,20 @@ import pytest
 from anomaly_u2net.calibration import Calibration, CategoryThresholds, Threshold
 from anomaly_u2net.errors import CalibrationError, LeakError
 
-LIMIT = Threshold(0.1 + 0.2, "false_reject", "At most 5 %.", 19, 0.05, 0.05)
-BEST = Threshold(-1e-45, "best_f1", "No guarantee.", 25, None, None)
+LIMIT = Threshold(
+    0.1 + 0.2, "false_reject", "At most 5 %.", 19, {"alpha": 0.05}, attained=0.05,
+    false_reject_upper=0.15, unit="group",
+)  # fmt: skip
+LOWER = Threshold(
+    0.2, "missed_defects", "At most 2 %.", 99, {"beta": 0.02, "delta": 0.1}, attained=0.02
+)
+BEST = Threshold(-1e-45, "best_f1", "No guarantee.", 25)
 
 
 def made(**changes: Any) -> Calibration:
     sound: dict[str, Any] = {
         "categories": {
-            "leather": CategoryThresholds(LIMIT, LIMIT, None, None),
+            "leather": CategoryThresholds(LIMIT, LIMIT, review=LOWER),
             "magnetic_tile": CategoryThresholds(LIMIT, BEST, BEST, BEST),
         },
         "model_hash": "a" * 64,
@@ -45,8 +51,11 @@ def test_the_file_reads_well(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     made().save(path)
     content = json.loads(path.read_text())
-    assert next(iter(content.items())) == ("format", "anomaly_u2net.calibration/1")
+    assert next(iter(content.items())) == ("format", "anomaly_u2net.calibration/2")
     assert content["categories"]["leather"]["image"]["promise"] == "At most 5 %."
+    assert content["categories"]["leather"]["review"]["parameters"] == {"beta": 0.02, "delta": 0.1}
+    assert content["categories"]["leather"]["image"]["unit"] == "group"
+    assert content["image_score"] == "given"
     assert content["images"]["magnetic_tile"] == {"good": 19, "defective": 6}
     assert path.read_text().count("\n") > 30
 
@@ -117,7 +126,8 @@ def drop(*keys: str) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (put("format", value="anomaly_u2net.calibration/9"), "expected the format .*/1', got"),
+        (put("format", value="anomaly_u2net.calibration/9"), "expected the format .*/2', got"),
+        (put("format", value="anomaly_u2net.calibration/1"), "/2', got 'anomaly_u2net.*/1'"),
         (drop("format"), "expected the format"),
         (drop("split"), "the file must have the keys .*: missing split"),
         (put("extra", value=1), "the file must have the keys .*: unknown extra"),
@@ -128,6 +138,16 @@ def drop(*keys: str) -> Callable[[dict[str, Any]], None]:
         (drop("categories", "leather", "pixel"), r"categories\['leather'\] .* missing pixel"),
         (put("categories", "leather", "image", value=None), "must not be null"),
         (put("categories", "leather", "image", value=0.5), r"leather'\]\.image must be a table"),
+        (
+            put("categories", "leather", "review", "value", value=9),
+            r"review threshold must be below",
+        ),
+        (
+            put("categories", "leather", "image", "parameters", value=3),
+            "parameters must be a table",
+        ),
+        (put("categories", "leather", "image", "parameters", value={"x": 1}), "got 'x'"),
+        (put("image_score", value=""), "image_score must be text"),
         (drop("categories", "leather", "image", "n"), r"\.image must have .* missing n"),
         (put("categories", "leather", "image", "why", value=""), r"\.image .* unknown why"),
         (put("categories", "leather", "image", "value", value="1"), r"\.image: .* finite number"),

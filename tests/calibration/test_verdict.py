@@ -3,16 +3,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomaly_u2net.calibration import CategoryThresholds, Threshold, calibrate_category, judge
-from anomaly_u2net.errors import InputError, MapError
+from anomaly_u2net.calibration import (
+    CategoryThresholds,
+    Threshold,
+    calibrate_category,
+    decide,
+    judge,
+)
+from anomaly_u2net.errors import CalibrationError, InputError, MapError
 from anomaly_u2net.metrics import topk_mean
 
 
 def limits(image: float, pixel: float) -> CategoryThresholds:
     def limit(value: float) -> Threshold:
-        return Threshold(value, "false_reject", "At most 5 %.", 19, 0.05, 0.05)
+        return Threshold(value, "false_reject", "At most 5 %.", 19, {"alpha": 0.05}, attained=0.05)
 
-    return CategoryThresholds(limit(image), limit(pixel), None, None)
+    return CategoryThresholds(limit(image), limit(pixel))
 
 
 def score_map() -> np.ndarray:
@@ -69,3 +75,22 @@ def test_held_out_images_meet_their_own_thresholds() -> None:
     # 41 × 0.1 = 4.1: four images of 41 may be above, one of which is the next one.
     assert sum(verdict.decision == "NG" for verdict in verdicts) == 3
     assert all((verdict.decision == "NG") == (verdict.area > 0) for verdict in verdicts)
+
+
+def test_between_two_thresholds_is_review() -> None:
+    upper, pixel = limits(0.75, 0.5).image, limits(0.75, 0.5).pixel
+    lower = Threshold(0.25, "missed_defects", "At most 5 %.", 19, {"beta": 0.05}, attained=0.05)
+    thresholds = CategoryThresholds(upper, pixel, review=lower)
+    verdict = judge(score_map(), thresholds)
+    assert (verdict.decision, verdict.image_threshold) == ("REVIEW", 0.75)
+    assert [decide(s, thresholds) for s in (0.25, 0.2501, 0.75, 0.7501)] == [
+        "OK", "REVIEW", "REVIEW", "NG",
+    ]  # fmt: skip
+    with pytest.raises(CalibrationError, match=r"review threshold must be below .* 0.75, got 0.75"):
+        CategoryThresholds(upper, pixel, review=upper)
+
+
+def test_a_map_needs_a_pixel_threshold() -> None:
+    only_images = CategoryThresholds(limits(0.5, 0.5).image, None)
+    with pytest.raises(CalibrationError, match="from image scores alone and have no pixel"):
+        judge(score_map(), only_images)

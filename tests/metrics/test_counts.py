@@ -5,7 +5,14 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from anomaly_u2net.errors import InputError, MapError, NotComputable
-from anomaly_u2net.metrics import SegmentationCounts, f1, iou, segmentation_counts
+from anomaly_u2net.metrics import (
+    SegmentationCounts,
+    f1,
+    iou,
+    mean_f1,
+    mean_iou,
+    segmentation_counts,
+)
 
 
 def test_by_hand_and_the_threshold_itself_is_good() -> None:
@@ -35,6 +42,22 @@ def test_found_nothing_is_zero_but_no_defect_is_undefined() -> None:
         f1(SegmentationCounts())
     with pytest.raises(NotComputable, match=r"IoU is undefined .* \(3 good pixels"):
         iou(SegmentationCounts(fp=3))
+
+
+def test_means_over_defective_images() -> None:
+    rng = np.random.default_rng(1)
+    maps = [rng.random((9, 9)) for _ in range(4)]
+    masks = [rng.random((9, 9)) > limit for limit in (0.5, 0.9, 2.0, 0.7)]
+    each = [segmentation_counts(m, k, threshold=0.6) for m, k in zip(maps, masks, strict=True)]
+    pairs = [((k).ravel(), (m > 0.6).ravel()) for m, k in zip(maps, masks, strict=True) if k.any()]
+    assert len(pairs) == 3  # the good image has no overlap to speak of
+    assert mean_f1(each) == pytest.approx(np.mean([f1_score(*pair) for pair in pairs]), rel=1e-12)
+    expected = np.mean([jaccard_score(*pair) for pair in pairs])
+    assert mean_iou(iter(each)) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(NotComputable, match="the mean F1 of images is undefined: no image has"):
+        mean_f1([SegmentationCounts(fp=1)])
+    with pytest.raises(NotComputable, match="the mean IoU of images is undefined"):
+        mean_iou([])
 
 
 def test_bad_input() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anomaly_u2net.errors import InputError, MapError
-from anomaly_u2net.metrics import IMAGE_SCORES, max_score, topk_mean
+from anomaly_u2net.metrics import IMAGE_SCORES, area_above, image_score, max_score, topk_mean
 
 
 def test_the_scores_one_can_name() -> None:
@@ -28,6 +28,26 @@ def test_topk_mean_is_the_mean_of_the_k_highest(fraction: float) -> None:
 
 def test_one_pixel() -> None:
     assert max_score(np.array([[0.25]])) == topk_mean(np.array([[0.25]])) == 0.25
+
+
+def test_area_above() -> None:
+    score_map = np.array([[0.9, 0.5], [0.7, 0.1]], np.float32)
+    assert area_above(score_map, threshold=0.5) == 0.5  # at the threshold is not above it
+    assert area_above(score_map, threshold=2.0) == 0.0
+    assert image_score("area_above", threshold=0.0)(score_map) == 1.0
+    with pytest.raises(InputError, match="threshold is NaN"):
+        area_above(score_map, threshold=float("nan"))
+
+
+def test_image_scores_by_name() -> None:
+    assert image_score("max") is max_score
+    assert image_score("topk_mean") is topk_mean
+    with pytest.raises(InputError, match="one of max, topk_mean, area_above, got 'median'"):
+        image_score("median")
+    with pytest.raises(InputError, match="area_above needs a threshold"):
+        image_score("area_above")
+    with pytest.raises(InputError, match=r"the image score max takes no threshold, got 0\.5"):
+        image_score("max", threshold=0.5)
 
 
 def test_bad_input() -> None:

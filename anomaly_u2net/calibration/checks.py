@@ -1,0 +1,113 @@
+"""What the rules accept: scores, rates and groups, looked at in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anomaly_u2net.errors import InputError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+#: One name per image, the same for all images of one part; None: the image is a part by itself.
+Groups: TypeAlias = Sequence[str | int | None] | NDArray[np.generic]
+
+#: Rates are met up to this relative error, so that 20 × 0.05 and 3 × (1/3) are the whole numbers
+#: that they are meant to be and not the float beside them.
+SLACK = 1e-12
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def check_row(scores: ArrayLike, *, what: str = "good") -> Floats:
+    """Return ``scores`` as finite float64 (n,), n ≥ 0; InputError for anything else."""
+    array = np.asarray(scores)
+    if array.ndim == 1 and array.size == 0:
+        return np.zeros(0)
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"expected one score per {what} image, real numbers of shape (n,), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    values = array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise InputError(
+            f"{bad.size} of {values.size} {what} scores are NaN or infinite, the first at index "
+            f"{bad[0]}; scores must be finite, look at what produced this map"
+        )
+    return values
+
+
+def check_rate(rate: float, *, what: str = "false-reject rate") -> float:
+    """Return ``rate`` when it is in (0, 1), else raise InputError naming it."""
+    if not 0.0 < rate < 1.0:
+        raise InputError(
+            f"expected a {what} between 0 and 1, both excluded, got {rate}; 0.05 means 1 in 20"
+        )
+    return float(rate)
+
+
+def check_delta(delta: float) -> float:
+    """Return ``delta`` when it is in (0, 1), else raise InputError."""
+    return check_rate(delta, what="delta (the chance that the promise fails)")
+
+
+def group_index(groups: Groups | None, number: int) -> tuple[NDArray[np.intp], int]:
+    """For each of ``number`` images its group's place (number,), and how many groups there are.
+
+    Without ``groups``, and where a group is None or "", an image is its own group.
+    Raises InputError unless there is one group per image.
+
+    >>> group_index(["a", None, "a", None], 4)
+    (array([0, 1, 0, 2]), 3)
+    """
+    if groups is None:
+        return np.arange(number), number
+    names = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+    if len(names) != number:
+        raise InputError(
+            f"expected one group per image, got {len(names)} groups for {number} images; "
+            "use None for an image that is a part by itself"
+        )
+    places: dict[object, int] = {}
+    index = [
+        places.setdefault((place,) if name is None or name == "" else name, len(places))
+        for place, name in enumerate(names)
+    ]
+    return np.asarray(index, np.intp), len(places)
+
+
+def group_extremes(scores: Floats, groups: Groups | None, *, lowest: bool = False) -> Floats:
+    """The highest score (or the lowest) of each group: (number of groups,).
+
+    >>> group_extremes(np.array([0.1, 0.4, 0.3]), ["a", "a", "b"])
+    array([0.4, 0.3])
+    """
+    index, number = group_index(groups, scores.size)
+    found = np.full(number, np.inf if lowest else -np.inf)
+    (np.minimum if lowest else np.maximum).at(found, index, scores)
+    return found
+
+
+def just_below(value: float) -> float:
+    """A threshold that ``value`` itself exceeds and that no lower score of its precision does.
+
+    A value that float32 can hold gets the next lower float32, so that comparing in float32 and in
+    float64 give the same answer.
+
+    >>> just_below(0.5) < 0.5, bool(np.float32(0.5) > np.float32(just_below(0.5)))
+    (True, True)
+    """
+    narrow = np.float32(value) if abs(value) <= _FLOAT32_MAX else np.float32(0)
+    if float(narrow) == value:
+        return float(np.nextafter(narrow, np.float32(-np.inf)))
+    return math.nextafter(value, -math.inf)
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.3g} %"

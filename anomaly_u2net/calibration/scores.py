@@ -1,0 +1,197 @@
+"""Calibrate any tool from a table of its scores: category, label, score and, if known, group."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anomaly_u2net.calibration.calibration import Calibration
+from anomaly_u2net.calibration.category import check_rule
+from anomaly_u2net.calibration.checks import Floats
+from anomaly_u2net.calibration.cost import Costs
+from anomaly_u2net.calibration.promises import (
+    Ask,
+    Held,
+    best_f1_threshold,
+    image_thresholds,
+    known_groups,
+)
+from anomaly_u2net.calibration.thresholds import IMAGE_RULES, CategoryThresholds
+from anomaly_u2net.errors import CalibrationError, InputError, LeakError
+from anomaly_u2net.files import sha256_json
+from anomaly_u2net.types import GOOD
+
+COLUMNS = ("category", "label", "score")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScores:
+    """N held-out images of one category: their labels, scores and groups.
+
+    labels: "good" or the defect type. groups: the part each image shows, None where unknown.
+    Raises InputError unless there is one of each per image and every score is finite.
+    """
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    groups: tuple[str | None, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.labels) == len(self.scores) == len(self.groups):
+            raise InputError(
+                f"expected one label, score and group per image, got {len(self.labels)} labels, "
+                f"{len(self.scores)} scores and {len(self.groups)} groups"
+            )
+        if not all(math.isfinite(score) for score in self.scores):
+            raise InputError("expected finite scores, got NaN or infinity")
+
+    @property
+    def good(self) -> Floats:
+        """The scores of the good images."""
+        return np.array([s for s, k in zip(self.scores, self.labels, strict=True) if k == GOOD])
+
+    @property
+    def defective(self) -> Floats:
+        """The scores of the defective images."""
+        return np.array([s for s, k in zip(self.scores, self.labels, strict=True) if k != GOOD])
+
+    @property
+    def good_groups(self) -> list[str | None] | None:
+        """The groups of the good images; None when none is known."""
+        return known_groups(self.groups, np.array([label == GOOD for label in self.labels]))
+
+    @property
+    def defect_groups(self) -> list[str | None] | None:
+        """The groups of the defective images; None when none is known."""
+        return known_groups(self.groups, np.array([label != GOOD for label in self.labels]))
+
+
+def read_scores(path: str | Path) -> dict[str, ImageScores]:
+    """Read image scores from a CSV file (UTF-8, comma, a header): category → scores, sorted.
+
+    Columns, in any order: ``category``, ``label`` ("good", or the defect type), ``score`` (higher =
+    more defective), and optionally ``group`` (the part that the image shows; empty: unknown) and
+    ``split``. Other columns are left unread.
+
+    Raises InputError, naming the file and line, for a missing file or column, an empty cell, a
+    score that is not a finite number; LeakError for a row whose split starts with "test".
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
+    >>> _ = path.write_text("category,label,score,group\\nnut,good,0.2,a\\nnut,bent,0.9,b\\n")
+    >>> read_scores(path)["nut"].good, read_scores(path)["nut"].groups
+    (array([0.2]), ('a', 'b'))
+    """
+    path = Path(path)
+    found: dict[str, list[tuple[str, float, str | None]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_header(path, reader.fieldnames)
+            for row in reader:
+                category, entry = _entry(row, where=f"{path}, line {reader.line_num}")
+                found.setdefault(category, []).append(entry)
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected a CSV file of scores that can be read, got: {error.strerror}"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: this is not CSV in UTF-8 ({error})") from error
+    if not found:
+        raise InputError(f"{path}: expected a row per image below the header, got none")
+    return {
+        category: ImageScores(*zip(*rows, strict=True)) for category, rows in sorted(found.items())
+    }
+
+
+def calibrate_scores(
+    scores: Mapping[str, ImageScores],
+    *,
+    rule: str = "false_reject",
+    false_reject: float = 0.05,
+    missed: float = 0.05,
+    delta: float | None = None,
+    costs: Costs | None = None,
+    sigmas: float = 3.0,
+    allow_weaker: bool = False,
+    split: str = "calibration",
+) -> Calibration:
+    """Image thresholds per category from plain scores of held-out images, of whatever tool.
+
+    scores: what `read_scores` gives. The other arguments: see `calibrate_category`. There are no
+    maps, so a defective image counts as one defect with its image score, and ``pixel`` is None.
+    The calibration names the scores by their hash in ``model_hash``; no model will take it.
+
+    Raises CalibrationError (naming the category) for images that cannot support the rule, LeakError
+    for a test split, InputError for an unknown rule.
+
+    >>> table = ImageScores(("good",) * 3 + ("bent",), (0.1, 0.2, 0.5, 0.9), (None,) * 4)
+    >>> calibrate_scores({"nut": table}, false_reject=0.25).for_category("nut").image.value
+    0.5
+    """
+    check_rule(rule, IMAGE_RULES, what="rule")
+    ask = Ask(false_reject, missed, delta, costs, sigmas, allow_weaker)
+    categories = {}
+    for name, one in scores.items():
+        held = Held("image", one.good, one.defective, one.good_groups, one.defect_groups)
+        try:
+            image, review = image_thresholds(held, rule, ask)
+        except CalibrationError as error:
+            raise CalibrationError(f"{name}: {error}") from error
+        best = best_f1_threshold(held) if one.defective.size else None
+        categories[name] = CategoryThresholds(image, None, best, None, review)
+    content = {name: [one.labels, one.scores, one.groups] for name, one in scores.items()}
+    return Calibration(
+        categories=categories,
+        model_hash=f"scores:{sha256_json(content)}",
+        recipe_hash="none",
+        split=split,
+        images={
+            name: {"good": int(one.good.size), "defective": int(one.defective.size)}
+            for name, one in scores.items()
+        },
+    )
+
+
+def _check_header(path: Path, names: object) -> None:
+    found = list(names) if isinstance(names, list) else []
+    missing = [name for name in COLUMNS if name not in found]
+    if missing:
+        raise InputError(
+            f"{path}: expected a comma-separated header with the columns {', '.join(COLUMNS)} and, "
+            f"if known, group; missing {', '.join(missing)}, got {','.join(found)[:100]!r}"
+        )
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: the column {twice!r} is there twice")
+
+
+def _entry(
+    row: dict[str | None, str | None], *, where: str
+) -> tuple[str, tuple[str, float, str | None]]:
+    if None in row or any(value is None for value in row.values()):
+        raise InputError(f"{where}: expected as many cells as the header has columns")
+    cells = {str(name): (value or "").strip() for name, value in row.items()}
+    for name in COLUMNS:
+        if not cells[name]:
+            raise InputError(f"{where}: the {name} is empty")
+    if cells.get("split", "").lower().startswith("test"):
+        raise LeakError(
+            f"{where}: this image is of the split {cells['split']!r}; thresholds must not come "
+            "from test images: give the scores of held-out calibration images"
+        )
+    try:
+        score = float(cells["score"])
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise InputError(
+            f"{where}: expected a finite number as score (with a decimal point), "
+            f"got {cells['score']!r}"
+        )
+    return cells["category"], (cells["label"], score, cells.get("group") or None)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anomaly_u2net.calibration import cross_conformal, cross_conformal_p, false_reject
+from anomaly_u2net.errors import CalibrationError, InputError
+
+
+def test_known_by_hand() -> None:
+    folds = [np.arange(5.0), np.arange(5.0, 10.0)]
+    found = cross_conformal(folds, alpha=0.1)
+    assert found.threshold == false_reject(np.arange(10.0), alpha=0.1) == 9.0
+    # K = 2, n = 10: 2 · 0.9 · 1/12 = 0.15 and (1 − 2/10)/3 = 0.267.
+    assert found.promised == pytest.approx(0.2 + 0.15)
+    assert (found.n, found.folds, found.alpha) == (10, 2, 0.1)
+
+
+def test_leave_one_out_promises_twice_alpha() -> None:
+    assert cross_conformal([[i] for i in range(19)], alpha=0.05).promised == pytest.approx(0.1)
+    uneven = cross_conformal([[1.0], *[[i, i] for i in range(9)]], alpha=0.05)
+    assert uneven.promised == pytest.approx(0.1 + 2 * 0.95 * 9 / 29)
+
+
+def test_p_values_against_the_definition() -> None:
+    random = np.random.default_rng(0)
+    folds = [random.integers(0, 6, 4), random.integers(0, 6, 3), random.integers(0, 6, 5)]
+    new = random.integers(0, 6, (20, 3))
+    expected = [
+        (1 + sum((fold >= score).sum() for fold, score in zip(folds, row, strict=True))) / 13
+        for row in new
+    ]
+    assert cross_conformal_p(folds, new) == pytest.approx(expected)
+
+
+def test_above_the_threshold_in_all_models_means_a_small_p() -> None:
+    random = np.random.default_rng(1)
+    for seed in range(50):
+        folds = [random.normal(size=8) + seed % 3 * k for k in range(4)]
+        new = random.normal(2, 2, (30, 4))
+        found = cross_conformal(folds, alpha=0.1)
+        rejected = new.min(axis=1) > found.threshold
+        assert (cross_conformal_p(folds, new)[rejected] <= 0.1 + 1e-12).all()
+
+
+def test_the_promise_holds_for_models_that_memorise() -> None:
+    random = np.random.default_rng(2)
+    n, folds, alpha = 24, 4, 0.1
+    rejected = []
+    for _ in range(400):
+        parts = random.normal(size=(n + 1, 2))
+        fold_of = np.arange(n) % folds
+
+        def score(points: np.ndarray, fold: int, parts: np.ndarray = parts) -> np.ndarray:
+            train = parts[:n][np.arange(n) % folds != fold]  # nearest neighbour
+            return np.linalg.norm(points[:, None] - train[None], axis=2).min(axis=1)
+
+        held = [score(parts[:n][fold_of == k], k) for k in range(folds)]
+        new = np.array([[score(parts[n:], k)[0] for k in range(folds)]])
+        rejected.append(cross_conformal_p(held, new)[0] <= alpha)
+    assert np.mean(rejected) <= cross_conformal(held, alpha=alpha).promised
+    assert np.mean(rejected) <= 2 * alpha
+
+
+def test_bad_inputs() -> None:
+    with pytest.raises(InputError, match=r"2 folds or more, none empty, got \[3\]"):
+        cross_conformal([[1, 2, 3]], alpha=0.1)
+    with pytest.raises(InputError, match=r"got \[1, 0\]"):
+        cross_conformal([[1], []], alpha=0.1)
+    with pytest.raises(CalibrationError, match=r"needs at least 19 .* got 4"):
+        cross_conformal([[1, 2], [3, 4]], alpha=0.05)
+    with pytest.raises(InputError, match=r"shape \(M, 2\)"):
+        cross_conformal_p([[1, 2], [3, 4]], [[1, 2, 3]])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly_u2net.calibration import (
+    Calibration,
+    Costs,
+    ImageScores,
+    calibrate_scores,
+    false_reject,
+    missed_defects,
+    read_scores,
+)
+from anomaly_u2net.errors import CalibrationError, InputError, LeakError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def table(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    lines = ["path,label,score,category,group"]
+    lines += [f"{i}.png,good,{random.random()},nut,{i // 2}" for i in range(40)]
+    lines += [f"{i}.png,bent,{0.8 + random.random()},nut," for i in range(20)]
+    lines += [f'"a,b",good,{i / 100},bolt,' for i in range(19)]
+    return write(tmp_path / "scores.csv", "\n".join(lines) + "\n")
+
+
+def test_read(tmp_path: Path) -> None:
+    found = read_scores(table(tmp_path))
+    assert list(found) == ["bolt", "nut"]
+    assert (found["nut"].good.size, found["nut"].defective.size) == (40, 20)
+    assert found["nut"].good_groups == [str(i // 2) for i in range(40)]
+    assert found["nut"].defect_groups is None
+    assert found["bolt"].scores[:2] == (0.0, 0.01)
+
+
+def test_a_spreadsheet_s_file(tmp_path: Path) -> None:
+    text = "\ufeffcategory,label,score\r\nnut, good ,1e-3\r\nnut,bent,2\r\n"
+    found = read_scores(write(tmp_path / "x.csv", text))["nut"]
+    assert (found.labels, found.scores, found.groups) == (
+        ("good", "bent"),
+        (0.001, 2.0),
+        (None, None),
+    )
+
+
+def test_calibrate(tmp_path: Path) -> None:
+    scores = read_scores(table(tmp_path))
+    made = calibrate_scores(scores)
+    nut, bolt = made.for_category("nut"), made.for_category("bolt")
+    groups = scores["nut"].good_groups
+    assert nut.image.value == false_reject(scores["nut"].good, alpha=0.05, groups=groups)
+    assert (nut.image.n, nut.image.unit, nut.pixel) == (20, "group", None)
+    assert (bolt.image.value, bolt.image_best_f1) == (0.18, None)
+    assert made.images == {
+        "bolt": {"good": 19, "defective": 0},
+        "nut": {"good": 40, "defective": 20},
+    }
+    assert made.model_hash.startswith("scores:")
+    assert (made.split, made.image_score) == ("calibration", "given")
+    made.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == made
+
+
+def test_rules(tmp_path: Path) -> None:
+    scores = {"nut": read_scores(table(tmp_path))["nut"]}
+    both = calibrate_scores(scores, rule="both").for_category("nut")
+    assert both.review is not None
+    assert both.review.value == missed_defects(scores["nut"].defective, beta=0.05)
+    cost = calibrate_scores(scores, rule="cost", costs=Costs(1, 10, 0.1)).for_category("nut")
+    assert cost.image.parameters["escape"] == 10
+    with pytest.raises(
+        CalibrationError, match=r"^nut: a false-reject rate of 0.05 with confidence"
+    ):
+        calibrate_scores(scores, delta=0.1)
+    weaker = calibrate_scores(scores, delta=0.1, allow_weaker=True).for_category("nut")
+    assert weaker.image.attained == pytest.approx(1 - 0.1 ** (1 / 20))
+
+
+def test_refusals(tmp_path: Path) -> None:
+    scores = read_scores(table(tmp_path))
+    with pytest.raises(LeakError, match="must not come from test images"):
+        calibrate_scores(scores, split="test")
+    with pytest.raises(InputError, match=r"one of false_reject, missed_defects, .* got 'otsu'"):
+        calibrate_scores(scores, rule="otsu")
+    with pytest.raises(CalibrationError, match="bolt: the rule best_f1 needs defects"):
+        calibrate_scores(scores, rule="best_f1")
+    with pytest.raises(CalibrationError, match="at least one category"):
+        calibrate_scores({})
+    bad = ImageScores(("bent",), (0.5,), (None,))
+    with pytest.raises(CalibrationError, match="nut: none of the 1 held-out images is good"):
+        calibrate_scores({"nut": bad})
+    with pytest.raises(InputError, match="1 labels, 2 scores and 1 groups"):
+        ImageScores(("bent",), (0.5, 0.4), (None,))
+    with pytest.raises(InputError, match="finite scores"):
+        ImageScores(("bent",), (float("nan"),), (None,))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing category, label, score"),
+        ("category;label;score\n", r"comma-separated header .* got 'category;label;score'"),
+        ("category,label,value\nnut,good,1\n", "missing score"),
+        ("category,label,score,score\nnut,good,1,1\n", "the column 'score' is there twice"),
+        ("category,label,score\n", "a row per image below the header, got none"),
+        ("category,label,score\nnut,good,1\nnut,good\n", "line 3: expected as many cells"),
+        ("category,label,score\nnut,good,1,2\n", "line 2: expected as many cells"),
+        ("category,label,score\nnut,,1\n", "line 2: the label is empty"),
+        ("category,label,score\nnut,good,nan\n", "line 2: expected a finite number .* got 'nan'"),
+        ('category,label,score\nnut,good,"0,5"\n', "decimal point.*, got '0,5'"),
+        ('category,label,score\nnut,"good,1\n', "not CSV in UTF-8"),
+    ],
+)
+def test_bad_files(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"x\.csv.*{message}"):
+        read_scores(write(tmp_path / "x.csv", text))
+
+
+def test_bad_bytes_missing_files_and_test_rows(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"category,label,score\n\xff,good,1\n")
+    with pytest.raises(InputError, match=r"x\.csv: this is not CSV in UTF-8"):
+        read_scores(tmp_path / "x.csv")
+    with pytest.raises(InputError, match=r"none\.csv: .*No such file"):
+        read_scores(tmp_path / "none.csv")
+    text = "category,label,score,split\nnut,good,1,calibration\nnut,good,1,Test\n"
+    with pytest.raises(LeakError, match=r"line 3: this image is of the split 'Test'"):
+        read_scores(write(tmp_path / "y.csv", text))
