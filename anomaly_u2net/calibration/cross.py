@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anomaly_u2net.calibration.checks import Floats, check_row
+from anomaly_u2net.calibration.checks import Floats, check_row, percent
 from anomaly_u2net.calibration.reject import conformal_rank
+from anomaly_u2net.calibration.thresholds import Threshold
 from anomaly_u2net.errors import InputError
 
 
@@ -26,6 +27,22 @@ class CrossConformal:
     n: int
     folds: int
 
+    def as_threshold(self) -> Threshold:
+        """The threshold with its promise in words, for a calibration file."""
+        return Threshold(
+            value=self.threshold,
+            rule="cross_conformal",
+            promise=(
+                f"Weaker than the {percent(self.alpha)} aimed at: of new good images like the "
+                f"{self.n} of {self.folds} folds, at most {percent(self.promised)} are expected to "
+                f"be rejected when the score is the lowest of the {self.folds} models' scores "
+                "(cross-conformal)."
+            ),
+            n=self.n,
+            parameters={"alpha": self.alpha, "folds": float(self.folds)},
+            attained=self.promised,
+        )
+
 
 def cross_conformal(fold_scores: Sequence[ArrayLike], *, alpha: float) -> CrossConformal:
     """The threshold from K folds: fold k's good images, scored by the model trained without them.
@@ -39,6 +56,7 @@ def cross_conformal(fold_scores: Sequence[ArrayLike], *, alpha: float) -> CrossC
     inference with the jackknife+", Ann. Statist. 49, 2021, theorem 4; Vovk, Nouretdinov, Manokhin
     and Gammerman, 2018). In practice it is often near alpha, but that is not promised.
 
+    With several images of one part: keep a part in one fold and give its highest score only.
     One model trained on all images is NOT covered: for it the threshold is an estimate without a
     guarantee.
 

@@ -6,7 +6,8 @@ counts of a region is its highest score, its peak. The regions of one image are 
 part. n is the number of defective images (parts); each says at most one thing, however many
 regions it has.
 
-The promise is about defects like the ones held out. It says nothing of a kind never seen.
+The promise is about defects like the ones held out. It says nothing of a kind never seen, and
+nothing of a region that was found and then left out of a list for its small area (``min_area``).
 """
 
 from __future__ import annotations

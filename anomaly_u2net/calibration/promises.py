@@ -142,7 +142,7 @@ def missed_threshold(held: Held, ask: Ask, *, any_defect: bool) -> Threshold:
         n=n,
         parameters=_parameters(ask, beta=ask.beta),
         attained=attained,
-        false_reject_upper=_upper(held, value, looked=False),
+        false_reject_upper=_upper(held, value, looked=_shared_parts(held)),
         unit=held.unit,
     )
 
@@ -311,6 +311,11 @@ def _upper(held: Held, value: float, *, looked: bool) -> float | None:
     units = group_extremes(held.good, held.good_groups)
     errors = int(np.count_nonzero(units > value))
     return (rate_upper_anywhere if looked else rate_upper)(errors, units.size)
+
+
+def _shared_parts(held: Held) -> bool:
+    """Whether a part is among the good and the defective images, which then are not independent."""
+    return bool(set(held.good_groups or ()) & set(held.defect_groups or ()) - {None})
 
 
 def _parameters(ask: Ask, **rates: float) -> dict[str, float]:

@@ -252,6 +252,13 @@ def test_groups_count_parts() -> None:
     assert found.pixel is not None
     assert (found.pixel.n, found.pixel.unit) == (20, "group")
     assert "regions of a new defective part like the 20" in found.pixel.promise
+    apart = calibrate_category(scores, maps, masks, groups=parts, rule="missed_defects").image
+    tangled = [f"{i % 40 // 2}" for i in range(80)]  # good and defective images of the same parts
+    same = calibrate_category(scores, maps, masks, groups=tangled, rule="missed_defects").image
+    assert same.value == apart.value
+    assert same.false_reject_upper is not None
+    assert apart.false_reject_upper is not None
+    assert same.false_reject_upper > apart.false_reject_upper
     unknown = calibrate_category(scores, maps, masks, groups=[None] * 80)
     assert (unknown.image.n, unknown.image.unit) == (40, "image")
 

@@ -22,6 +22,17 @@ def test_leave_one_out_promises_twice_alpha() -> None:
     assert uneven.promised == pytest.approx(0.1 + 2 * 0.95 * 9 / 29)
 
 
+def test_the_promise_in_words() -> None:
+    threshold = cross_conformal([[i] for i in range(19)], alpha=0.05).as_threshold()
+    assert (threshold.value, threshold.rule, threshold.n) == (18.0, "cross_conformal", 19)
+    assert threshold.attained == pytest.approx(0.1)
+    assert threshold.parameters == {"alpha": 0.05, "folds": 19.0}
+    assert (
+        "Weaker than the 5 % aimed at: of new good images like the 19 of 19 folds, at most 10 %"
+        in (threshold.promise)
+    )
+
+
 def test_p_values_against_the_definition() -> None:
     random = np.random.default_rng(0)
     folds = [random.integers(0, 6, 4), random.integers(0, 6, 3), random.integers(0, 6, 5)]
