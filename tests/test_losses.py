@@ -177,8 +177,7 @@ def test_the_sum_over_sides_and_fusion() -> None:
     total, terms = deep_supervision(logits, target)
     ones = np.ones(target.shape)
     expected = [
-        by_definition("bce", x.numpy(), target.numpy(), ones)
-        for x in (*logits.sides, logits.fused)
+        by_definition("bce", x.numpy(), target.numpy(), ones) for x in (*logits.sides, logits.fused)
     ]
     assert [t.item() for t in terms] == pytest.approx(expected, rel=1e-5)
     assert total.item() == pytest.approx(sum(expected), rel=1e-5)

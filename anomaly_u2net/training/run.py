@@ -104,7 +104,7 @@ def train(
 
 
 def _check(recipe: Recipe, max_minutes: float | None) -> None:
-    if max_minutes is not None and max_minutes <= 0:
+    if max_minutes is not None and not max_minutes > 0:
         raise InputError(f"max_minutes must be positive, got {max_minutes}")
     settings = recipe.train
     if settings.accelerator == "cuda" and not torch.cuda.is_available():
@@ -153,9 +153,7 @@ def _prepare_folder(
     return state if state.is_file() else None
 
 
-def _write_split(
-    path: Path, records: Sequence[ImageRecord], *, root: Path, resumed: bool
-) -> None:
+def _write_split(path: Path, records: Sequence[ImageRecord], *, root: Path, resumed: bool) -> None:
     before = path.read_bytes() if resumed else None
     aside = path.with_name("split.new.csv")
     write_split(aside, records, root=root)
