@@ -55,6 +55,8 @@ def test_known_values() -> None:
     assert bce(zero, ONE, ONE).item() == pytest.approx(math.log(2))
     assert bce(ONE * math.log(3), ONE, ONE).item() == pytest.approx(math.log(4 / 3))
     assert bce(ONE * math.log(3), zero, ONE).item() == pytest.approx(math.log(4))
+    assert bce(zero, ONE, ONE / 4).item() == pytest.approx(math.log(2))  # weights that sum to 1
+    assert bce(zero, ONE, ONE / 8).item() == pytest.approx(math.log(2) / 2)  # and to less
     # p = 1/2: α·(1/2)²·ln 2 with α = 1/4 on defects, 3/4 elsewhere
     assert focal(zero, ONE, ONE).item() == pytest.approx(math.log(2) / 16)
     assert focal(zero, zero, ONE).item() == pytest.approx(3 * math.log(2) / 16)

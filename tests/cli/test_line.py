@@ -101,7 +101,7 @@ def spoil(line: Path, sound: Path) -> dict[str, str]:
     (line / "noise.jpg").write_bytes(bytes(range(256)))
     (line / "dangling.png").symlink_to(line / "nowhere")
     return {
-        "cut.png": "cut", "empty.png": "empty", "huge.png": "30000", "folder.png": "folder",
+        "cut.png": "cut", "empty.png": "empty", "huge.png": "30,000 x 30,000", "folder.png": "folder",
         "text.png": "expected", "noise.jpg": "expected", "nowhere": "nothing",
     }  # fmt: skip
 

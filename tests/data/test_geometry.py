@@ -158,6 +158,9 @@ def test_halving_and_doubling_by_hand() -> None:
     mask = np.zeros((4, 4), bool)
     mask[0, :2] = mask[0, 2] = mask[2:, 2:] = True
     assert geometry.mask(mask).tolist() == [[True, False], [False, True]]  # 2/4, 1/4, 0, 4/4
+    mask[:] = False
+    mask[0, :2] = mask[:2, 2:] = mask[2, 2] = True  # one region, so nothing to rescue
+    assert geometry.mask(mask).tolist() == [[True, True], [False, False]]  # 2/4, 4/4, 0, 1/4
     back = geometry.back(np.array([[0, 1], [0, 1]], np.float32))
     assert back.tolist() == [[0, 0.25, 0.75, 1]] * 4
 
@@ -186,6 +189,12 @@ def test_a_narrow_image_is_mirrored_until_the_canvas_is_full(
     # Nothing on the canvas that is not in the image, and no black.
     colours = {tuple(c) for c in inside.reshape(-1, 3)}
     assert {tuple(c) for c in canvas.reshape(-1, 3)} == colours
+    if fit == "native":
+        both = np.concatenate([image, image[::-1]]), np.concatenate([image, image[:, ::-1]], 1)
+        if rows < canvas.shape[0] / 2:
+            np.testing.assert_array_equal(canvas[: 2 * rows, :columns], both[0])
+        if columns < canvas.shape[1] / 2:
+            np.testing.assert_array_equal(canvas[:rows, : 2 * columns], both[1])
     back = geometry.back(np.full(geometry.canvas, 0.5, np.float32))
     assert back.shape == shape
     np.testing.assert_array_equal(back, np.float32(0.5))

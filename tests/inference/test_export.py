@@ -14,11 +14,15 @@ from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import U2Net
 
 
-@pytest.fixture(scope="module")
-def session(exported: Path) -> onnxruntime.InferenceSession:
+def opened(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
-    return onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def session(exported: Path) -> onnxruntime.InferenceSession:
+    return opened(exported)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +64,9 @@ def test_exporting_leaves_the_model_the_log_and_the_screen_alone(
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert logging.getLogger("torch.onnx").level == logging.INFO
     logging.getLogger("torch.onnx").setLevel(logging.NOTSET)
+    x = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = tiny_model(torch.from_numpy(x)).fused.numpy()  # at rest, not as in training
+    (logits,) = opened(tmp_path / "a.onnx").run(None, {"image": x})
+    np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
     assert tuple(capfd.readouterr()) == ("", "")

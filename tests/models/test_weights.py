@@ -278,6 +278,10 @@ def test_a_folded_onnx_gives_the_output_of_what_was_folded(tmp_path: Path) -> No
     path = folded_onnx(tmp_path / "a.onnx", model)
     again = load_weights(living(tiny(), seed=9), path)  # its own BatchNorm must be forgotten
     torch.testing.assert_close(output(again), output(model), atol=1e-5, rtol=1e-5)
+    for layer in again.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            x = torch.linspace(-3, 3, layer.num_features)[None, :, None, None]
+            torch.testing.assert_close(layer(x), x, atol=0, rtol=1e-6)
 
 
 def test_a_folded_onnx_of_another_architecture(tmp_path: Path) -> None:

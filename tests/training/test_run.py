@@ -262,7 +262,10 @@ def test_init_starts_from_the_weights_of_a_file(
     train(warm, tmp_path / "warm")
     loss = {name: float(rows(tmp_path / name)[0]["loss"]) for name in ("scratch", "warm")}
     assert loss["warm"] < 0.2 < loss["scratch"]
-    before, after = load_file(tiny_run / "model.safetensors"), load_file(tmp_path / "warm" / WEIGHTS[1])
+    before, after = (
+        load_file(tiny_run / "model.safetensors"),
+        load_file(tmp_path / "warm" / WEIGHTS[1]),
+    )
     torch.testing.assert_close(after["fuse.weight"], before["fuse.weight"])
     environment = json.loads((tmp_path / "warm" / "environment.json").read_text())
     assert environment["init_sha256"] == sha256_file(tiny_run / "model.safetensors")
@@ -460,7 +463,7 @@ def test_a_run_stopped_by_time_can_go_on(
     with monkeypatch.context() as patch:
         now = iter(range(10**6))
         patch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
-        stopped = train(short, tmp_path / "run", max_minutes=8 / 60)
+        stopped = train(short, tmp_path / "run", max_minutes=6 / 60)
     assert stopped.steps < 10
     assert stopped.steps % 4 != 0  # within an interval
     assert train(short, tmp_path / "run", resume=True).steps == 10
