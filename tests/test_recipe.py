@@ -269,12 +269,14 @@ def test_a_bad_override(text: str, message: str) -> None:
 # --- the data's root ------------------------------------------------------------------------
 
 
-def test_data_root_expands_variables_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_root_expands_variables_and_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PLACE", "/somewhere")
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert made(data={"root": "$PLACE/tile"}).data_root() == Path("/somewhere/tile")
     assert made(data={"root": "${PLACE}x"}).data_root() == Path("/somewherex")
-    assert made(data={"root": "~/tile"}).data_root() == Path("/home/me/tile")
+    assert made(data={"root": "~/tile"}).data_root() == tmp_path / "tile"
     assert made(data={"root": "plain"}).data_root() == Path("plain")
     # The recipe keeps what was written: its digest does not depend on the machine.
     assert made(data={"root": "$PLACE"}).to_dict()["data"]["root"] == "$PLACE"

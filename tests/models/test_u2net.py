@@ -177,9 +177,9 @@ def test_build_model_names() -> None:
 @pytest.mark.parametrize("arch", ["u2netp", "small"])
 def test_the_recipe_knows_how_many_sides_a_model_has(arch: str) -> None:
     sides = len(build_model(arch).sides)
-    Recipe.from_dict(
-        {"name": "a", "model": {"arch": arch}, "loss": {"side_weights": [1.0] * sides}}
-    )
+    weights = [1.0] * sides
+    recipe = {"name": "a", "model": {"arch": arch}, "loss": {"side_weights": weights}}
+    assert Recipe.from_dict(recipe).loss.side_weights == tuple(weights)
 
 
 @pytest.fixture(scope="module")
