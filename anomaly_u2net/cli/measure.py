@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
 Backend = Annotated[str, typer.Option(help="auto, onnx or torch.")]
+MovedTo = Annotated[
+    Path | None, typer.Option(help="Where the run's own data lie now, if they moved.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 #: The short names of the table on screen; the files carry the full ones.
@@ -49,6 +52,7 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="test, or calibration/validation to look at those.")
     ] = "test",
+    moved_to: MovedTo = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write.", show_default="RUN/evaluation/<split>")
     ] = None,
@@ -64,7 +68,7 @@ def evaluate(
     if data_root is None:
         if category is not None:
             raise InputError("--category goes with --data-root")
-        records = run_records(run, split)  # type: ignore[arg-type]
+        records = run_records(run, split, data_root=moved_to)  # type: ignore[arg-type]
         name = split
     elif split != "test":
         raise InputError("--data-root takes the test images of that folder: leave --split out")
@@ -95,9 +99,7 @@ def calibrate(
     allow_weaker: Annotated[
         bool, typer.Option("--allow-weaker", help="Take what few images can promise.")
     ] = False,
-    data_root: Annotated[
-        str | None, typer.Option(help="Where the run's data lie now, if they moved.")
-    ] = None,
+    moved_to: MovedTo = None,
     split: Annotated[str, typer.Option(help="Only calibration: a test split is refused.")] = (
         "calibration"
     ),
@@ -114,7 +116,7 @@ def calibrate(
             f"--split {split}: thresholds come from held-out calibration images only; "
             "a threshold chosen on test images makes the test meaningless"
         )
-    records = run_records(run, "calibration", data_root=data_root)
+    records = run_records(run, "calibration", data_root=moved_to)
     if not records:
         raise CalibrationError(
             f"{run}: no calibration images were held out: train with data.calibration_fraction "

@@ -142,7 +142,7 @@ def test_calibrate_without_held_out_images(cli: Cli, run: Path) -> None:
         (["--false-reject", "0"], "false"),
         (["--pixel-rule", "youden"], "expected a pixel rule, one of false_reject, best_f1"),
         (["--backend", "tensorrt"], "unknown backend 'tensorrt': expected auto, onnx, torch"),
-        (["--data-root", "nothing"], "are missing"),
+        (["--moved-to", "nothing"], "are missing"),
     ],
 )
 def test_calibrate_refuses(cli: Cli, run: Path, options: list[str], text: str) -> None:
@@ -233,15 +233,13 @@ def test_evaluate_with_a_spoilt_mask(
     cli: Cli, tiny_run: Path, own_data: Path, tmp_path: Path, write_png: Callable[..., None]
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    moved = Recipe.load(run / "recipe.yaml").with_overrides([f"data.root={own_data}"])
-    moved.save(run / "recipe.yaml")
     mask = own_data / "plate/ground_truth/spot/test_spot_1_mask.png"
     write_png(np.zeros((9, 9), np.uint8), mask)
-    code, _, err = cli("evaluate", run)
+    code, _, err = cli("evaluate", run, "--moved-to", own_data)
     assert code == 3
     assert "test_spot_1_mask.png" in err
     mask.unlink()
-    code, _, err = cli("evaluate", run)
+    code, _, err = cli("evaluate", run, "--moved-to", own_data)
     assert code == 3
     assert "1 are missing" in err
 
