@@ -48,7 +48,6 @@ def loaded(script: str, *, env: dict[str, str]) -> set[str]:
 def test_public_names() -> None:
     assert anomaly_u2net.__all__ == [
         "Calibration",
-        "Evaluation",
         "Recipe",
         "Segmenter",
         "U2Net",

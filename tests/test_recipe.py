@@ -288,3 +288,26 @@ def test_data_root_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
         made().data_root()
     with pytest.raises(RecipeError, match=r"'\$PLACE/a', and that variable is not set"):
         made(data={"root": "$PLACE/a"}).data_root()
+
+
+# --- what a slip of the keyboard must not do ------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{steps: true}", "{lr: yes}", "{ema: false}"])
+def test_true_is_no_number(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"name: a\ntrain: {text}\n")
+    with pytest.raises(RecipeError, match=r"train\.\w+: expected no true or false here, got"):
+        Recipe.load(tmp_path / "a.yaml")
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\ntrain: {steps: 5}\ntrain: {lr: 0.1}\n")
+    with pytest.raises(RecipeError, match="the key 'train' is there twice"):
+        Recipe.load(tmp_path / "a.yaml")
+
+
+def test_quarter_turns_need_a_square() -> None:
+    oblong = {"size": [64, 96]}
+    with pytest.raises(RecipeError, match=r"quarter_turns needs augment.crop or a square"):
+        made(input=oblong, augment={"quarter_turns": True})
+    assert made(input=oblong, augment={"quarter_turns": True, "crop": 64}).augment.quarter_turns

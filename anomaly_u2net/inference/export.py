@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.models.u2net import U2Net
-
-STRIDE = 32
+from anomaly_u2net.types import STRIDE
 
 
 class _Fused(nn.Module):

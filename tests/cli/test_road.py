@@ -133,7 +133,7 @@ def test_calibrate_without_held_out_images(cli: Cli, run: Path) -> None:
     (run / "split.csv").write_text("\n".join(kept) + "\n")
     code, _, err = cli("calibrate", run)
     assert code == 3
-    assert "no calibration images were held out: train with data.calibration_fraction" in err
+    assert "there are no held-out images: set data.calibration_fraction above 0" in err
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_evaluate(cli: Cli, calibrated_run: Path, tmp_path: Path) -> None:
 def test_evaluate_without_calibration_says_so(cli: Cli, run: Path) -> None:
     code, out, _ = cli("evaluate", run)
     assert code == 0
-    assert "no calibration.json: columns that need a threshold are n/a" in out
+    assert "(calibrated: nothing: there is no calibration.json): columns that need one" in out
     assert "n/a" in out
     assert (run / "evaluation/test/evaluation.json").is_file()
     assert cli("evaluate", run, "--split", "validation")[0] == 0
@@ -189,7 +189,8 @@ def test_evaluate_other_images(cli: Cli, calibrated_run: Path, own_data: Path, t
     (row,) = json.loads(out)["categories"]
     assert (code, row["category"], row["good"], row["defective"]) == (0, "plate", 3, 3)
     assert row["metrics"]["false_reject"] is not None
-    assert (run / "evaluation/test-own_data/evaluation.json").is_file()
+    (written,) = (run / "evaluation").glob("test-own_data-*/evaluation.json")
+    assert json.loads(written.read_text())["images_hash"] == json.loads(out)["images_hash"]
     shutil.copy(own_data / "sheet/train/good/train_good_0.png", own_data / "sheet/test/good")
     code, _, err = cli("evaluate", run, *options)
     assert code == 3
@@ -201,6 +202,7 @@ def test_evaluate_other_images(cli: Cli, calibrated_run: Path, own_data: Path, t
     [
         (["--split", "train"], "--split 'train': expected test, validation or calibration"),
         (["--category", "plate"], "--category goes with --data-root"),
+        (["--data-root", "x", "--moved-to", "y"], "--moved-to the run's own: give one"),
         (["--data-root", "x", "--split", "validation"], "leave --split out"),
         (["--data-root", "nothing"], "expected a data-set folder, found nothing"),
     ],

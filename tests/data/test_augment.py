@@ -91,12 +91,6 @@ def test_flips_and_turns_are_exact_and_all_occur(changes: dict[str, Any]) -> Non
     assert seen == {0, 1, 2, 3}
 
 
-def test_an_oblong_image_is_not_quarter_turned() -> None:
-    parts = marked(40, 70)
-    for seed in range(8):
-        np.testing.assert_array_equal(run(parts, recipe(quarter_turns=True), seed)[0], parts[0])
-
-
 @pytest.mark.parametrize("changes", [{"rotate": 45}, {"scale": (0.5, 0.6)}])
 def test_pixels_from_outside_the_image_have_weight_0(changes: dict[str, Any]) -> None:
     white = np.full((64, 64, 3), 255, np.uint8)
@@ -216,3 +210,14 @@ def test_what_is_handed_in_is_left_alone() -> None:
     results = [part for seed in range(4) for part in run(parts, ALL, seed)]
     results += run(parts, recipe(), 0)
     assert not any(np.shares_memory(part, result) for part in parts for result in results)
+
+
+def test_crops_of_a_letterboxed_image_stay_off_the_padding() -> None:
+    image, mask = np.zeros((320, 320, 3), np.uint8), np.zeros((320, 320), bool)
+    weight = np.zeros((320, 320), np.float32)
+    weight[:80] = 1  # an image of 80 x 320 on a square canvas
+    for seed in range(20):
+        counted = run((image, mask, weight), recipe(crop=64), seed)[2]
+        assert counted.all()
+        # Smaller than the crop in one direction: all of that direction is in it.
+        assert run((image, mask, weight), recipe(crop=128), seed)[2].any(axis=1).sum() == 80

@@ -30,7 +30,7 @@ def test_each_category_has_thresholds_of_its_own(
 ) -> None:
     found = calibrate(segmenter, held_out, false_reject=0.2)
     assert list(found.categories) == ["plate", "sheet"]
-    predictions = predict_records(segmenter, held_out)
+    predictions = dict(predict_records(segmenter, held_out))
     for name, thresholds in found.categories.items():
         own = predictions[name]
         good = [s for s, ng in zip(own.scores, own.defective, strict=True) if not ng]

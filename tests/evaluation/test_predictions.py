@@ -46,7 +46,7 @@ def test_categories_are_sorted_and_sizes_are_the_originals(tmp_path: Path, write
         record(tmp_path / "a.png", "brick", tmp_path / "mask.png"),
         record(tmp_path / "c.png", "tile"),
     ]
-    found = predict_records(segmenter(), iter(records))
+    found = dict(predict_records(segmenter(), iter(records)))
     assert list(found) == ["brick", "tile"]
     assert found["tile"].records == [records[0], records[2]]
     assert [m.shape for m in found["tile"].maps] == [(20, 30), (7, 5)]
@@ -60,8 +60,8 @@ def test_the_image_score_is_the_one_of_the_recipe(tmp_path: Path, write_png) -> 
     pixels[3, 4] = 255
     write_png(pixels, tmp_path / "a.png")
     records = [record(tmp_path / "a.png", "tile")]
-    (high,) = predict_records(segmenter("max"), records)["tile"].scores
-    (mean,) = predict_records(segmenter("topk_mean"), records)["tile"].scores
+    (high,) = dict(predict_records(segmenter("max"), records))["tile"].scores
+    (mean,) = dict(predict_records(segmenter("topk_mean"), records))["tile"].scores
     brightest, black = (1 / (1 + np.exp((m - v) / 0.229)) for m, v in ((0.485, 1), (0.485, 0)))
     assert high == pytest.approx(brightest, rel=1e-5)
     assert mean == pytest.approx((brightest + black) / 2, rel=1e-5)  # the 2 of 1024 pixels
@@ -70,4 +70,14 @@ def test_the_image_score_is_the_one_of_the_recipe(tmp_path: Path, write_png) -> 
 def test_a_file_that_is_no_image_ends_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(ImageError, match=r"a.png"):
-        predict_records(segmenter(), [record(tmp_path / "a.png", "tile")])
+        list(predict_records(segmenter(), [record(tmp_path / "a.png", "tile")]))
+
+
+def test_one_category_at_a_time_is_read(tmp_path: Path, write_png) -> None:
+    write_png(np.zeros((9, 9), np.uint8), tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("text")
+    records = [record(tmp_path / "b.png", "tile"), record(tmp_path / "a.png", "brick")]
+    found = predict_records(segmenter(), records)
+    assert next(found)[0] == "brick"
+    with pytest.raises(ImageError, match=r"b.png"):
+        next(found)
