@@ -206,12 +206,31 @@ def test_score_refuses(
     assert not (tmp_path / "OUT" / "rows.csv").exists()
 
 
-def test_a_model_without_calibration_gives_error_rows(
-    cli: Cli, tiny_run: Path, good: Path, tmp_path: Path
+@pytest.mark.parametrize("verb", ["score", "overlay"])
+def test_a_model_without_calibration_is_refused_at_once(
+    cli: Cli, tiny_run: Path, good: Path, tmp_path: Path, verb: str
 ) -> None:
-    code, _, err = cli("score", tiny_run, good, "--out", tmp_path / "out")
-    assert code in (2, 3)
-    assert "calibrate" in err
+    code, out, err = cli(verb, tiny_run, good, "--out", tmp_path / "out")
+    assert (code, out) == (3, "")
+    assert "no calibration.json here, so nothing can be judged: run" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_overlays_of_many_days_keep_their_own_pictures(
+    cli: Cli, calibrated_run: Path, good: Path, tmp_path: Path
+) -> None:
+    first, second = sorted(good.iterdir())[:2]
+    for day, path in (("day1", first), ("day2", second)):
+        (tmp_path / day).mkdir()
+        shutil.copy(path, tmp_path / day / "0001.png")
+    options = ["--out", tmp_path / "out", "--category", "plate"]
+    assert cli("score", calibrated_run, tmp_path / "day1", *options)[0] == 0
+    # Rows of an earlier run get the pictures that it did not draw.
+    assert cli("score", calibrated_run, tmp_path / "day1", *options, "--overlays")[0] == 0
+    assert cli("score", calibrated_run, tmp_path / "day2", *options, "--overlays")[0] == 0
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "out/overlays").glob("*.png")}
+    assert sorted(pictures) == ["0001.png", "day2__0001.png"]
+    assert pictures["0001.png"] != pictures["day2__0001.png"]
 
 
 def test_another_models_calibration_is_refused(

@@ -100,3 +100,13 @@ def test_groups_are_for_splitting_only(tiny_run: Path, own_data: Path, tmp_path:
     shutil.copy(tiny_run / "split.csv", run)
     run_recipe(tiny_run).with_overrides([f"data.card={card}"]).save(run / "recipe.yaml")
     assert len(other_records(run, own_data)) == 12
+
+
+def test_a_card_that_names_its_categories_does_not_refuse_other_folders(
+    tiny_run: Path, own_data: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    text = (run / "recipe.yaml").read_text()
+    write_text(run / "recipe.yaml", text.replace("card: folder", "card: demo"))
+    records = other_records(run, own_data / "sheet", category="brick")
+    assert {record.category for record in records} == {"brick"}

@@ -28,6 +28,7 @@ from anomaly_u2net.errors import (
     CollapseError,
     DatasetError,
     InputError,
+    LeakError,
     MaskError,
     ModelFileError,
     RecipeError,
@@ -410,7 +411,7 @@ def test_a_run_is_resumed_with_its_own_recipe_and_data(
     short = short.with_overrides([f"data.root={own_data}"])
     with pytest.raises(Killed):
         train(short, tmp_path / "run", on_progress=kill_at(5))
-    with pytest.raises(RecipeError, match=r"differs from the recipe given: .* give another --out"):
+    with pytest.raises(RecipeError, match=r"resumed with its own: anomaly-u2net train .* give another"):
         train(short.with_overrides(["train.lr=0.5"]), tmp_path / "run", resume=True)
     shutil.copy(
         own_data / "plate/train/good/train_good_0.png", own_data / "plate/train/good/new.png"
@@ -431,6 +432,29 @@ def test_out_that_cannot_be_used(short: Recipe, tiny_run: Path, tmp_path: Path) 
     with pytest.raises(InputError, match=r"cannot write the run folder"):
         train(short, tmp_path / "full" / "letter.txt" / "run")
     assert files(tmp_path / "full") == ["letter.txt"]
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_start_that_failed_leaves_the_folder_usable(short: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"no such weights file \(model.init\)"):
+        train(short.with_overrides(["model.init=nothing.safetensors"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    short.with_overrides(["train.lr=0.5"]).save(tmp_path / "run" / "recipe.yaml")
+    assert train(short, tmp_path / "run").steps == 10  # nothing had been trained there
+
+
+def test_there_must_be_something_to_resume(short: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to resume: expected the folder of a run"):
+        train(short, tmp_path / "mistyped", resume=True)
+
+
+def test_the_same_bytes_in_training_and_test_are_a_leak(
+    short: Recipe, own_data: Path, tmp_path: Path
+) -> None:
+    shutil.copy(own_data / "plate/train/good/train_good_0.png", own_data / "plate/test/good")
+    with pytest.raises(LeakError, match=r"found 1 of 13 with the same bytes: .*train_good_0"):
+        train(short.with_overrides([f"data.root={own_data}"]), tmp_path / "run")
 
 
 # --- limited time
