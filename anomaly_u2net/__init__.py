@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from anomaly_u2net.calibration import Calibration
     from anomaly_u2net.data.demo import write_demo
     from anomaly_u2net.data.index import index_dataset
-    from anomaly_u2net.evaluation import Evaluation, calibrate, evaluate
+    from anomaly_u2net.evaluation import calibrate, evaluate
     from anomaly_u2net.inference.segmenter import Segmenter
     from anomaly_u2net.models.u2net import U2Net
     from anomaly_u2net.recipe import Recipe
@@ -23,7 +23,6 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Calibration": "anomaly_u2net.calibration",
-    "Evaluation": "anomaly_u2net.evaluation",
     "Recipe": "anomaly_u2net.recipe",
     "Segmenter": "anomaly_u2net.inference.segmenter",
     "U2Net": "anomaly_u2net.models",
@@ -37,7 +36,6 @@ _PUBLIC = {
 
 __all__ = [
     "Calibration",
-    "Evaluation",
     "Recipe",
     "Segmenter",
     "U2Net",

@@ -20,6 +20,8 @@
 A message says what was expected, what came, and what to do.
 """
 
+from __future__ import annotations
+
 
 class AnomalyU2NetError(Exception):
     """Base of every error raised on purpose by this package."""
@@ -84,3 +86,7 @@ class MissingExtra(AnomalyU2NetError, ImportError):
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"{package} is not installed: pip install 'anomaly_u2net[{extra}]'")
+        self.extra, self.package = extra, package
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), (self.extra, self.package)  # so that it comes back from a worker process

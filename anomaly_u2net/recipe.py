@@ -20,10 +20,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.files import sha256_json, write_text
+from anomaly_u2net.types import STRIDE
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -33,12 +42,31 @@ Positive = Annotated[int, Field(ge=1)]
 SMALL_WIDTH, SMALL_DEPTH = 16, 4
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key written twice is an error, not the last one's win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} is there twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
 class Part(BaseModel):
     """A part of a recipe: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError(f"expected no true or false here, got {str(value).lower()}")
+        return value
 
 
 class DataRecipe(Part):
@@ -96,8 +124,8 @@ class InputRecipe(Part):
 
     @model_validator(mode="after")
     def _sizes_are_whole(self) -> InputRecipe:
-        if any(side % 32 for side in self.size):
-            raise ValueError(f"size must be multiples of 32, got {list(self.size)}")
+        if any(side % STRIDE for side in self.size):
+            raise ValueError(f"size must be multiples of {STRIDE}, got {list(self.size)}")
         return self
 
 
@@ -215,6 +243,12 @@ class Recipe(Part):
                 "model.prior is for training from scratch: set it to null with model.init"
             )
         crop = self.augment.crop
+        square = crop is not None or self.input.size[0] == self.input.size[1]
+        if self.augment.quarter_turns and not square:
+            raise ValueError(
+                f"augment.quarter_turns needs augment.crop or a square input.size, "
+                f"got {list(self.input.size)}"
+            )
         if crop is not None and self.input.fit != "native" and crop > min(self.input.size):
             raise ValueError(f"augment.crop {crop} is larger than input.size {self.input.size}")
         if not 1 <= round(self.train.batch_size * self.train.defect_share) < self.train.batch_size:
@@ -237,7 +271,7 @@ class Recipe(Part):
                 f"{path}: no such recipe file; 'anomaly-u2net recipe list' names ours"
             )
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(data, dict):

@@ -1,11 +1,12 @@
-"""Finding the YAML files that ship with the package: recipes and data-set cards."""
+"""What is installed: the YAML files that ship with the package, and optional dependencies."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from anomaly_u2net.errors import AnomalyU2NetError
+from anomaly_u2net.errors import AnomalyU2NetError, MissingExtra
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -32,3 +33,20 @@ def shipped(kind: Literal["recipes", "datasets"]) -> Path:
         f"expected the shipped {kind} in {installed} or, in a checkout, in {checkout}; "
         "found neither: the installation is incomplete, reinstall anomaly_u2net"
     )
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Import ``packages``, or raise `MissingExtra`, which says what to install.
+
+    >>> require_extra("train", "numpy", "no_such_package")
+    Traceback (most recent call last):
+    ...
+    anomaly_u2net.errors.MissingExtra: no_such_package is not installed: pip install ...
+    """
+    for package in packages:
+        try:
+            import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+            raise MissingExtra(extra, package) from None

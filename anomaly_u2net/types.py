@@ -31,6 +31,9 @@ ScoreMap: TypeAlias = NDArray[np.float32]
 
 GOOD = "good"
 
+#: U²-Net halves five times: a canvas that is a multiple of this keeps every level whole.
+STRIDE = 32
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:

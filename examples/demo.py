@@ -20,17 +20,20 @@ import numpy as np
 
 from anomaly_u2net.data.images import image_files
 
-OVERLAYS_PER_CATEGORY = 4
+#: What a folder that this script may delete holds.
+MARKER = "made_by_demo.txt"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder to write; made anew")
     out = parser.parse_args().out
-    if (out / "line").is_dir() or not out.exists():
-        shutil.rmtree(out, ignore_errors=True)
-    elif any(out.iterdir()):
+    if (out / MARKER).is_file():
+        shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
         sys.exit(f"{out} holds something that is not a demo: name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text("made by examples/demo.py; the next demo here removes this folder\n")
     started = time.monotonic()
     data, run, line = out / "data", out / "run", out / "line"
     verb("data", "demo", data)
@@ -44,7 +47,7 @@ def main() -> None:
         path
         for category in sorted(path for path in data.iterdir() if path.is_dir())
         for defect in sorted((category / "test").iterdir())
-        for path in image_files(defect)[: OVERLAYS_PER_CATEGORY // 4 or 1]
+        for path in image_files(defect)[:1]
     ]
     verb("overlay", run, *chosen, "--out", out / "overlays")
     print(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")

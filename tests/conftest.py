@@ -83,8 +83,11 @@ def tiny_recipe(tiny_data: Path) -> Recipe:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run without a calibration; not to be changed."""
+    import torch
+
     from anomaly_u2net.training import train
 
+    torch.set_num_threads(1)
     return train(tiny_recipe, tmp_path_factory.mktemp("tiny") / "run").folder
 
 

@@ -55,6 +55,8 @@ def test_known_values() -> None:
     assert bce(zero, ONE, ONE).item() == pytest.approx(math.log(2))
     assert bce(ONE * math.log(3), ONE, ONE).item() == pytest.approx(math.log(4 / 3))
     assert bce(ONE * math.log(3), zero, ONE).item() == pytest.approx(math.log(4))
+    assert bce(zero, ONE, ONE / 4).item() == pytest.approx(math.log(2))  # weights that sum to 1
+    assert bce(zero, ONE, ONE / 8).item() == pytest.approx(math.log(2) / 2)  # and to less
     # p = 1/2: α·(1/2)²·ln 2 with α = 1/4 on defects, 3/4 elsewhere
     assert focal(zero, ONE, ONE).item() == pytest.approx(math.log(2) / 16)
     assert focal(zero, zero, ONE).item() == pytest.approx(3 * math.log(2) / 16)
@@ -177,8 +179,7 @@ def test_the_sum_over_sides_and_fusion() -> None:
     total, terms = deep_supervision(logits, target)
     ones = np.ones(target.shape)
     expected = [
-        by_definition("bce", x.numpy(), target.numpy(), ones)
-        for x in (*logits.sides, logits.fused)
+        by_definition("bce", x.numpy(), target.numpy(), ones) for x in (*logits.sides, logits.fused)
     ]
     assert [t.item() for t in terms] == pytest.approx(expected, rel=1e-5)
     assert total.item() == pytest.approx(sum(expected), rel=1e-5)

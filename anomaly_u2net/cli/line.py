@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomaly_u2net.cli import show
-from anomaly_u2net.errors import AnomalyU2NetError, InputError
+from anomaly_u2net.errors import AnomalyU2NetError, CalibrationError, InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -53,13 +53,16 @@ def score(
     from anomaly_u2net.scoring import exit_code, score_line, summarise
 
     segmenter, inputs = _prepare(model, images, out, manifest, category, backend, threads)
-    draw = _writer(inputs, out / "overlays", "panel") if overlays else None
+    pictures = Pictures(segmenter, inputs, out / "overlays", "panel") if overlays else None
     rows, known = [], 0
-    with show.progress() as bar, closing(score_line(segmenter, inputs, out, overlay=draw)) as line:
+    write = pictures.write if pictures else None
+    with show.progress() as bar, closing(score_line(segmenter, inputs, out, overlay=write)) as line:
         task = bar.add_task("scoring", total=len(inputs), note="")
-        for row, fresh in line:
+        for item, (row, fresh) in zip(inputs, line, strict=True):
             rows.append(row)
             known += not fresh
+            if pictures and not fresh and not pictures.path(item).is_file():
+                pictures.draw(item)
             bar.advance(task)
             if row.error:
                 _say_error(bar, row.path, row.error)
@@ -90,18 +93,13 @@ def overlay(
 
     Exit code: 0 all written, 2 some images could not be used (named on stderr).
     """
-    from anomaly_u2net.data.images import read_image
-
     segmenter, inputs = _prepare(model, images, out, manifest, category, backend, threads)
-    write = _writer(inputs, out, style)
+    pictures = Pictures(segmenter, inputs, out, style)
     failed = 0
     with show.progress() as bar:
         for item in bar.track(inputs, task_id=bar.add_task("drawing", total=len(inputs), note="")):
             try:
-                image = read_image(item.path)
-                score_map = segmenter.predict(image)
-                verdict = segmenter.judge(score_map, category=item.category)
-                write(item, image, score_map, verdict)
+                pictures.draw(item)
             except AnomalyU2NetError as error:
                 failed += 1
                 _say_error(bar, str(item.path), str(error))
@@ -131,6 +129,11 @@ def _prepare(
     if not images and manifest is None:
         raise InputError("nothing to score: name files, folders, patterns, or a --manifest")
     segmenter = Segmenter.load(model, backend=backend, threads=threads)  # type: ignore[arg-type]
+    if segmenter.calibration is None:
+        raise CalibrationError(
+            f"{model}: no calibration.json here, so nothing can be judged: run "
+            "'anomaly-u2net calibrate' on the run folder, and copy calibration.json with the model"
+        )
     inputs = collect_inputs(
         images or [],
         manifest=manifest,
@@ -141,24 +144,42 @@ def _prepare(
     return segmenter, inputs
 
 
-def _writer(inputs: list[ScoreInput], folder: Path, style: str) -> Any:
-    """A function that writes the picture of one input under a name of its own in ``folder``."""
-    from anomaly_u2net import visual
+class Pictures:
+    """The pictures of a line's images in one folder, each under a name of its own."""
 
-    if style not in STYLES:
-        raise InputError(f"--style {style!r}: expected one of {', '.join(STYLES)}")
-    paths = [item.path for item in inputs]
-    names = dict(zip(paths, visual.overlay_names(paths), strict=True))
+    def __init__(
+        self, segmenter: Segmenter, inputs: list[ScoreInput], folder: Path, style: str
+    ) -> None:
+        from anomaly_u2net.visual import claim_names
 
-    def write(item: ScoreInput, image: Image, score_map: ScoreMap, verdict: Verdict) -> None:
+        if style not in STYLES:
+            raise InputError(f"--style {style!r}: expected one of {', '.join(STYLES)}")
+        self.segmenter, self.folder, self.style = segmenter, folder, style
+        self.names = claim_names(folder, [item.path for item in inputs])
+
+    def path(self, item: ScoreInput) -> Path:
+        """Where the picture of ``item`` lies, or will lie."""
+        return self.folder / self.names[item.path]
+
+    def draw(self, item: ScoreInput) -> None:
+        """Read, predict, judge and write one image; raises what any of them raises."""
+        from anomaly_u2net.data.images import read_image
+
+        image = read_image(item.path)
+        score_map = self.segmenter.predict(image)
+        verdict = self.segmenter.judge(score_map, category=item.category)
+        self.write(item, image, score_map, verdict)
+
+    def write(self, item: ScoreInput, image: Image, score_map: ScoreMap, verdict: Verdict) -> None:
+        """Write the picture of an image that is predicted and judged already."""
+        from anomaly_u2net import visual
+
         threshold = verdict.pixel_threshold
-        if style == "heatmap":
+        if self.style == "heatmap":
             picture = visual.heatmap(score_map, threshold=threshold)
-        elif style == "overlay":
+        elif self.style == "overlay":
             picture = visual.overlay(image, score_map, threshold=threshold)
         else:
             title = f"{item.path.name}  {verdict.decision}  {verdict.image_score:.4f}"
             picture = visual.panel(image, score_map, threshold=threshold, title=title)
-        visual.write_png(folder / names[item.path], picture)
-
-    return write
+        visual.write_png(self.path(item), picture)

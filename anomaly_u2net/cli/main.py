@@ -20,6 +20,7 @@ from anomaly_u2net.errors import AnomalyU2NetError
 
 #: The command could not run at all; 0, 1 and 2 belong to the rows of ``score``.
 FAILED = 3
+INTERRUPTED = 130
 #: Wrong arguments. Recent typer carries its own copy of click, so the class is found by its heir.
 USAGE_ERRORS: tuple[type[Any], ...] = tuple(
     heir for heir in typer.BadParameter.__mro__ if heir.__name__ == "ClickException"
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     # anything else; to be set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False, prog_name="anomaly-u2net")
     except AnomalyU2NetError as error:
         typer.echo(f"anomaly-u2net: {error}", err=True)
         code = FAILED
@@ -82,9 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"anomaly-u2net: {error}", err=True)
         code = FAILED
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("anomaly-u2net: interrupted", err=True)
-        code = 130
+        code = INTERRUPTED
     except Exception:  # a fault of ours: shown whole, but not with exit code 1, which means NG
         traceback.print_exc()
         code = FAILED
+    if code == INTERRUPTED:  # also what typer makes of Ctrl-C
+        typer.echo("anomaly-u2net: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)

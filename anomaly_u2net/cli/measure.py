@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anomaly_u2net.cli import show
-from anomaly_u2net.errors import CalibrationError, InputError, LeakError
+from anomaly_u2net.errors import InputError, LeakError
+from anomaly_u2net.files import sha256_json
 
 if TYPE_CHECKING:
     from anomaly_u2net.calibration import Calibration
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
 Backend = Annotated[str, typer.Option(help="auto, onnx or torch.")]
+MovedTo = Annotated[
+    Path | None, typer.Option(help="Where the run's own data lie now, if they moved.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 #: The short names of the table on screen; the files carry the full ones.
@@ -49,6 +54,7 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="test, or calibration/validation to look at those.")
     ] = "test",
+    moved_to: MovedTo = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write.", show_default="RUN/evaluation/<split>")
     ] = None,
@@ -64,23 +70,27 @@ def evaluate(
     if data_root is None:
         if category is not None:
             raise InputError("--category goes with --data-root")
-        records = run_records(run, split)  # type: ignore[arg-type]
+        records = run_records(run, split, data_root=moved_to)  # type: ignore[arg-type]
         name = split
+    elif moved_to is not None:
+        raise InputError("--data-root takes other images, --moved-to the run's own: give one")
     elif split != "test":
         raise InputError("--data-root takes the test images of that folder: leave --split out")
     else:
         records = other_records(run, data_root, category=category)
-        name = f"test-{data_root.resolve().name}"
+        place = data_root.resolve()
+        name = f"test-{place.name}-{sha256_json(str(place))[:6]}"
     segmenter = _load(run, backend)
     with show.progress() as bar:
         task = bar.add_task("evaluating", total=len(records), note="")
         result = measure(segmenter, bar.track(records, task_id=task), split=split)
     folder = run / "evaluation" / name if out is None else out
-    result.save(folder)
     if as_json:
         show.print_json(result.to_dict())
     else:
-        print_evaluation(result)
+        print_evaluation(result, calibrated=segmenter.categories)
+    result.save(folder)  # after printing: a full disk does not cost the numbers
+    if not as_json:
         print(f"written: {folder / 'evaluation.json'}, {folder / 'evaluation.csv'}")
 
 
@@ -95,9 +105,7 @@ def calibrate(
     allow_weaker: Annotated[
         bool, typer.Option("--allow-weaker", help="Take what few images can promise.")
     ] = False,
-    data_root: Annotated[
-        str | None, typer.Option(help="Where the run's data lie now, if they moved.")
-    ] = None,
+    moved_to: MovedTo = None,
     split: Annotated[str, typer.Option(help="Only calibration: a test split is refused.")] = (
         "calibration"
     ),
@@ -114,12 +122,7 @@ def calibrate(
             f"--split {split}: thresholds come from held-out calibration images only; "
             "a threshold chosen on test images makes the test meaningless"
         )
-    records = run_records(run, "calibration", data_root=data_root)
-    if not records:
-        raise CalibrationError(
-            f"{run}: no calibration images were held out: train with data.calibration_fraction "
-            "above 0, or with a validation/ folder"
-        )
+    records = run_records(run, "calibration", data_root=moved_to)
     segmenter = _load(run, backend, calibrated=False)
     with show.progress() as bar:
         task = bar.add_task("calibrating", total=len(records), note="")
@@ -138,7 +141,7 @@ def calibrate(
         print(f"written: {run / CALIBRATION_NAME}")
 
 
-def print_evaluation(result: Evaluation) -> None:
+def print_evaluation(result: Evaluation, *, calibrated: Sequence[str]) -> None:
     """The table on screen: categories, their mean, and the defect types below."""
     rows = [
         [row.category, str(row.good), str(row.defective)]
@@ -161,8 +164,12 @@ def print_evaluation(result: Evaluation) -> None:
     ]
     if labels:
         show.print_table("by defect", ["defect", "images", "called NG", "IoU"], labels)
-    if not result.calibration_hash:
-        print("no calibration.json: columns that need a threshold are n/a")
+    if unknown := [row.category for row in result.categories if row.category not in calibrated]:
+        known = ", ".join(calibrated) or "nothing: there is no calibration.json"
+        print(
+            f"no thresholds for {', '.join(unknown)} (calibrated: {known}): columns that need one "
+            "are n/a; --category says whose to use for other data"
+        )
 
 
 def print_calibration(result: Calibration) -> None:

@@ -10,7 +10,6 @@ import typer
 
 from anomaly_u2net.cli import show
 from anomaly_u2net.cli.recipes import find_recipe
-from anomaly_u2net.errors import MissingExtra
 
 Set = Annotated[
     list[str] | None,
@@ -44,15 +43,13 @@ def train(
 ) -> None:
     """Train a U²-Net on masks, by a recipe, into a run folder."""
     sets = list(overrides or [])
+    if data_root is not None and "$" not in data_root:  # found again from any folder
+        data_root = str(Path(data_root).expanduser().absolute())
     for key, value in (("data.root", data_root), ("model.init", init), ("train.devices", devices)):
         if value is not None:
             sets.append(f"{key}={json.dumps(value, ensure_ascii=False)}")  # a path as it is
     settings = find_recipe(recipe, overrides=sets)
     out = Path("runs") / settings.name if out is None else out
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        raise MissingExtra("train", "torch") from None
     from anomaly_u2net.training import Progress
     from anomaly_u2net.training import train as run_training
 

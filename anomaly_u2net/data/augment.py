@@ -33,7 +33,7 @@ def augment(
     rng = np.random.default_rng(seed)
     if recipe.crop is not None:
         image, mask, weight = _crop(image, mask, weight, recipe, rng)
-    if recipe.quarter_turns and image.shape[0] == image.shape[1]:
+    if recipe.quarter_turns:  # the recipe sees to it that images are square then
         turns = int(rng.integers(4))
         image, mask, weight = np.rot90(image, turns), np.rot90(mask, turns), np.rot90(weight, turns)
     with torch.random.fork_rng(devices=[]):
@@ -77,8 +77,13 @@ def _crop(
 ) -> tuple[Image, Mask, Weight]:
     """Cut a random window, with the margin that a rotation or a zoom out will need around it."""
     assert recipe.crop is not None
+    # Padding lies below and to the right of the image and has no weight; crops stay off it.
+    height, width = int(weight.any(axis=1).sum()), int(weight.any(axis=0).sum())
     top, left = crop_corner(
-        mask, recipe.crop, rng=rng, on_defect=bool(rng.random() < recipe.crop_on_defect)
+        mask[:height, :width],
+        recipe.crop,
+        rng=rng,
+        on_defect=bool(rng.random() < recipe.crop_on_defect),
     )
     diagonal = math.sqrt(2) if recipe.rotate else 1.0
     margin = math.ceil(recipe.crop * (max(1.0, diagonal / recipe.scale[0]) - 1) / 2)

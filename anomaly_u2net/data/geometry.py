@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_u2net.errors import ImageError
-from anomaly_u2net.types import Image, ScoreMap
+from anomaly_u2net.types import STRIDE, Image, ScoreMap
 
 Fit = Literal["letterbox", "stretch", "native"]
 
-#: U²-Net halves five times; a multiple of 32 keeps every level whole.
-STRIDE = 32
 #: `native` images above this would need tiles; the activations of one take gigabytes.
 MAX_NATIVE_PIXELS = 4_000_000
 

@@ -58,6 +58,11 @@ def index_dataset(
     root = Path(root)
     card = card if isinstance(card, Card) else load_card(card)
     folders = _category_folders(root, card)
+    if groups and (root / GROUPS).is_file() and root not in folders.values():
+        raise DatasetError(
+            f"{root / GROUPS}: expected groups.csv inside each category's folder, found it beside "
+            "them; split it by category, with paths relative to the category"
+        )
     records: list[ImageRecord] = []
     for category in _chosen(sorted(folders), categories, root=root):
         found = _index_category(folders[category], category)
@@ -309,7 +314,11 @@ def _groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
             f"{path}: expected the names of images in the column 'file' (stem, file name or "
             f"relative path), none of its {len(rows)} rows names one of {len(images)} images"
         )
-    logger.info("%s: %d of %d images are in a group", path, len(groups), len(images))
+    if len(groups) < len(images):
+        logger.warning(
+            "%s: %d of %d images are not listed: each is split as a group of its own",
+            *(path, len(images) - len(groups), len(images)),
+        )
     return {image: group for image, group in groups.items() if group}
 
 

@@ -145,18 +145,21 @@ def write_split(path: str | Path, records: Iterable[ImageRecord], *, root: str |
 
 
 def read_split(
-    path: str | Path, root: str | Path, *, check_bytes: bool = False
+    path: str | Path, root: str | Path, *, only: Split | None = None, check_bytes: bool = False
 ) -> list[ImageRecord]:
-    """Read what ``write_split`` wrote, for the data under ``root``.
+    """Read what ``write_split`` wrote, for the data under ``root``; ``only`` picks one split.
 
-    Raises ``DatasetError``: not such a CSV, an unknown split, an image twice, a defect without a
-    mask, files that are missing and, with ``check_bytes``, images whose SHA-256 has changed.
+    Files of other splits need not be there. Raises ``DatasetError``: not such a CSV, an unknown
+    split, an image twice, a defect without a mask, files that are missing and, with
+    ``check_bytes``, images whose SHA-256 has changed.
     """
     path, root = Path(path), Path(root)
     records: list[ImageRecord] = []
     changed: list[str] = []
     for line, row in enumerate(_rows(path), start=2):
         record = _record(row, root, where=f"{path}, line {line}")
+        if only is not None and record.split != only:
+            continue
         if check_bytes and record.path.is_file() and sha256_file(record.path) != row[-1]:
             changed.append(row[0])
         records.append(record)

@@ -9,14 +9,14 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from anomaly_u2net.data.augment import augment
-from anomaly_u2net.data.geometry import normalise, plan
+from anomaly_u2net.data.geometry import Geometry, normalise, plan
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.recipe import AugmentRecipe, InputRecipe
 from anomaly_u2net.types import Batch, ImageRecord, Sample
 
-#: Decoded images are kept up to this many bytes; what does not fit is read again each time.
-CACHE_BYTES = 2 * 2**30
+#: Decoded images are kept up to this many bytes, over all processes; the rest is read each time.
+CACHE_BYTES = 4 * 2**30
 
 #: Which image, and the seed of everything random that is done to it.
 Draw = tuple[int, int]
@@ -30,22 +30,27 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(
-        self, records: Sequence[ImageRecord], *, fit: InputRecipe, augmentation: AugmentRecipe
+        self,
+        records: Sequence[ImageRecord],
+        *,
+        fit: InputRecipe,
+        augmentation: AugmentRecipe,
+        processes: int = 1,
     ) -> None:
         self.records = list(records)
         self.fit = fit
         self.augmentation = augmentation
-        self._cache: dict[int, tuple[Sample, np.ndarray]] = {}
-        self._free = CACHE_BYTES
+        self._cache: dict[int, tuple[Sample, Geometry]] = {}
+        self._free = CACHE_BYTES // processes
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         index, seed = draw
-        sample, weight = self._fitted(index)
+        sample, geometry = self._fitted(index)
         image, mask, weight = augment(
-            sample.image, sample.mask, weight=weight, recipe=self.augmentation, seed=seed
+            sample.image, sample.mask, weight=geometry.weight(), recipe=self.augmentation, seed=seed
         )
         return (
             torch.from_numpy(normalise(image)),
@@ -53,15 +58,15 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
             torch.from_numpy(weight.copy())[None],
         )
 
-    def _fitted(self, index: int) -> tuple[Sample, np.ndarray]:
+    def _fitted(self, index: int) -> tuple[Sample, Geometry]:
         if index in self._cache:
             return self._cache[index]
         sample = read_sample(self.records[index])
         height, width = sample.mask.shape
         geometry = plan((height, width), self.fit.fit, size=self.fit.size)
         fitted = Sample(geometry.image(sample.image), geometry.mask(sample.mask), sample.record)
-        entry = fitted, geometry.weight()
-        size = fitted.image.nbytes + fitted.mask.nbytes + entry[1].nbytes
+        entry = fitted, geometry
+        size = fitted.image.nbytes + fitted.mask.nbytes
         if size <= self._free:
             self._free -= size
             self._cache[index] = entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anomaly_u2net.calibration import Calibration, Rule, calibrate_category
+from anomaly_u2net.calibration import Calibration, CategoryThresholds, Rule, calibrate_category
 from anomaly_u2net.errors import CalibrationError, LeakError
 from anomaly_u2net.evaluation.predictions import predict_records
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -40,27 +40,23 @@ def calibrate(
             "there are no held-out images: set data.calibration_fraction above 0, or add a "
             "validation/ folder"
         )
-    predictions = predict_records(segmenter, records)
+    categories: dict[str, CategoryThresholds] = {}
+    images: dict[str, dict[str, int]] = {}
+    for name, found in predict_records(segmenter, records):
+        categories[name] = calibrate_category(
+            found.scores,
+            found.maps,
+            found.masks,
+            false_reject=false_reject,
+            allow_weaker=allow_weaker,
+            pixel_rule=pixel_rule,
+        )
+        defective = sum(found.defective)
+        images[name] = {"good": len(found.records) - defective, "defective": defective}
     return Calibration(
-        categories={
-            name: calibrate_category(
-                found.scores,
-                found.maps,
-                found.masks,
-                false_reject=false_reject,
-                allow_weaker=allow_weaker,
-                pixel_rule=pixel_rule,
-            )
-            for name, found in predictions.items()
-        },
+        categories=categories,
         model_hash=segmenter.model_hash,
         recipe_hash=segmenter.recipe_hash,
         split=HELD_OUT,
-        images={
-            name: {
-                "good": found.defective.count(False),
-                "defective": found.defective.count(True),
-            }
-            for name, found in predictions.items()
-        },
+        images=images,
     )

@@ -12,7 +12,7 @@ from typing import Any
 from anomaly_u2net.calibration import CategoryThresholds
 from anomaly_u2net.errors import DatasetError, NotComputable
 from anomaly_u2net.evaluation.predictions import Predictions, predict_records
-from anomaly_u2net.files import write_aside, write_json
+from anomaly_u2net.files import sha256_file, sha256_json, write_aside, write_json
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.metrics import (
     SegmentationCounts,
@@ -61,10 +61,14 @@ class CategoryScores:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All categories, their mean, and what produced them."""
+    """All categories, their mean, and what produced them.
+
+    images_hash: SHA-256 over the sorted SHA-256 of the image files measured.
+    """
 
     categories: tuple[CategoryScores, ...]
     split: str
+    images_hash: str
     model_hash: str
     recipe_hash: str
     calibration_hash: str
@@ -110,17 +114,18 @@ def evaluate(
     without one. Raises `DatasetError` for no records, `ImageError` or `MaskError` for a file that
     cannot be read: an evaluation without all of its images would be another number.
     """
-    predictions = predict_records(segmenter, records)
-    if not predictions:
-        raise DatasetError(f"no images in split {split!r}: nothing to evaluate")
     calibration = segmenter.calibration
-    rows = [
-        _category(name, found, calibration.categories.get(name) if calibration else None)
-        for name, found in predictions.items()
-    ]
+    rows, hashes = [], []
+    for name, found in predict_records(segmenter, records):
+        thresholds = calibration.categories.get(name) if calibration else None
+        rows.append(_category(name, found, thresholds))
+        hashes += [sha256_file(record.path) for record in found.records]
+    if not rows:
+        raise DatasetError(f"no images in split {split!r}: nothing to evaluate")
     return Evaluation(
         tuple(rows),
         split,
+        sha256_json(sorted(hashes)),
         segmenter.model_hash,
         segmenter.recipe_hash,
         segmenter.calibration_hash,
@@ -130,7 +135,7 @@ def evaluate(
 def score_records(segmenter: Segmenter, records: Iterable[ImageRecord]) -> dict[str, Number]:
     """Four numbers over all categories pooled, for choosing weights while training."""
     predictions = Predictions()
-    for found in predict_records(segmenter, records).values():
+    for _, found in predict_records(segmenter, records):
         predictions.records += found.records
         predictions.maps += found.maps
         predictions.masks += found.masks

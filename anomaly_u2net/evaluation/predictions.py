@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -25,16 +26,22 @@ class Predictions:
         return [record.defective for record in self.records]
 
 
-def predict_records(segmenter: Segmenter, records: Iterable[ImageRecord]) -> dict[str, Predictions]:
-    """Read and predict every record, at the original size; category → predictions, sorted."""
+def predict_records(
+    segmenter: Segmenter, records: Iterable[ImageRecord]
+) -> Iterator[tuple[str, Predictions]]:
+    """Read and predict every record at its original size; one category at a time, sorted.
+
+    Only one category's maps are held; the caller lets them go before it asks for the next.
+    """
     image_score = IMAGE_SCORES[segmenter.spec.score.image_score]
-    found: dict[str, Predictions] = {}
-    for record in records:
-        sample = read_sample(record)
-        score_map = segmenter.predict(sample.image)
-        predictions = found.setdefault(record.category, Predictions())
-        predictions.records.append(record)
-        predictions.maps.append(score_map)
-        predictions.masks.append(sample.mask)
-        predictions.scores.append(image_score(score_map))
-    return dict(sorted(found.items()))
+    ordered = sorted(records, key=lambda record: record.category)
+    for category, group in groupby(ordered, key=lambda record: record.category):
+        predictions = Predictions()
+        for record in group:
+            sample = read_sample(record)
+            score_map = segmenter.predict(sample.image)
+            predictions.records.append(record)
+            predictions.maps.append(score_map)
+            predictions.masks.append(sample.mask)
+            predictions.scores.append(image_score(score_map))
+        yield category, predictions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from anomaly_u2net.data.cards import load_card
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.splits import check_disjoint, read_split, training_hashes
 from anomaly_u2net.errors import DatasetError, ModelFileError
@@ -28,8 +29,7 @@ def run_records(
     They are looked for under the recipe's data root, or under ``data_root`` when they moved.
     """
     root = run_recipe(run).data_root() if data_root is None else data_root
-    records = read_split(Path(run) / "split.csv", root, check_bytes=True)
-    return [record for record in records if record.split == split]
+    return read_split(Path(run) / "split.csv", root, only=split, check_bytes=True)
 
 
 def other_records(
@@ -40,7 +40,9 @@ def other_records(
     ``category`` renames the one category of ``root``, so that its thresholds are found. Raises
     `LeakError` when an image's bytes are among those that the run trained, chose or calibrated on.
     """
-    card = run_recipe(run).data.card
+    # Whatever the card expects of its own data set (categories, groups), this is another one.
+    card = load_card(run_recipe(run).data.card)
+    card = card.model_copy(update={"categories": None, "groups": None})
     records = [
         record for record in index_dataset(root, card=card, groups=False) if record.split == "test"
     ]

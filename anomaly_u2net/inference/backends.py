@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_u2net.errors import MissingExtra, ModelFileError
+from anomaly_u2net.errors import ModelFileError
 from anomaly_u2net.inference.bundle import ModelSpec, weight_file
+from anomaly_u2net.resources import require_extra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,10 +42,9 @@ def onnx_backend(folder: Path, spec: ModelSpec, *, threads: int | None = None) -
 
 def torch_backend(folder: Path, spec: ModelSpec, *, threads: int | None = None) -> Backend:
     """``model.safetensors`` by torch, on a GPU where there is one."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise MissingExtra("train", "torch") from None
+    require_extra("train", "torch", "safetensors")
+    import torch
+
     from anomaly_u2net.models import build_model, load_weights
 
     if threads is not None:

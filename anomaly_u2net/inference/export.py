@@ -6,7 +6,8 @@ import copy
 import io
 import logging
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.models.u2net import U2Net
-
-STRIDE = 32
+from anomaly_u2net.types import STRIDE
 
 
 class _Fused(nn.Module):
@@ -40,9 +40,7 @@ def export_onnx(model: U2Net, path: str | Path) -> None:
     columns = torch.export.Dim("columns", min=1, max=512)
     network = _Fused(copy.deepcopy(model).cpu()).eval()
     example = torch.zeros(2, model.in_channels, 2 * STRIDE, 3 * STRIDE)
-    with write_aside(path) as aside, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, not ours to mend
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with write_aside(path) as aside, _quiet():
         torch.onnx.export(
             network,
             (example,),
@@ -54,3 +52,17 @@ def export_onnx(model: U2Net, path: str | Path) -> None:
             external_data=False,
             verbose=False,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's progress and its own deprecations, which are not ours to mend."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)

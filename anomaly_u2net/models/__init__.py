@@ -4,14 +4,9 @@
 >>> model = u2netp()
 """
 
-try:
-    import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    from anomaly_u2net.errors import MissingExtra
+from anomaly_u2net.resources import require_extra
 
-    raise MissingExtra("train", "torch") from None
+require_extra("train", "torch")
 
 from anomaly_u2net.models.u2net import U2Net, build_model, u2net, u2net_small, u2netp
 from anomaly_u2net.models.weights import load_weights, reestimate_batchnorm, save_weights

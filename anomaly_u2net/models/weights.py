@@ -180,9 +180,10 @@ def _load_folded_onnx(model: U2Net, path: Path) -> None:
 
     try:
         graph = onnx.load(path).graph
-    except DecodeError as error:
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise ModelFileError(f"{path}: not a whole ONNX file: {error}") from error
-    tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     # Both graphs run stage by stage, so the n-th convolution there is the n-th one here.
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     targets = [module for module in model.modules() if isinstance(module, nn.Conv2d)]

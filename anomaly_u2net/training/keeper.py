@@ -96,7 +96,10 @@ class Keeper(Callback):
         self.clock.add_earlier(state_dict["seconds"])
 
     def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
     ) -> None:
         """Declare the epoch over; Lightning would resume with one more batch of it."""
         loop = checkpoint["loops"]["fit_loop"]

@@ -19,9 +19,9 @@ from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader
 
 from anomaly_u2net.data.index import check_trainable, index_dataset
-from anomaly_u2net.data.splits import split_records, write_split
+from anomaly_u2net.data.splits import check_disjoint, split_records, training_hashes, write_split
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
-from anomaly_u2net.errors import DatasetError, InputError, RecipeError
+from anomaly_u2net.errors import DatasetError, InputError, ModelFileError, RecipeError
 from anomaly_u2net.files import sha256_file, write_json
 from anomaly_u2net.inference.bundle import SPEC_NAME, ModelSpec, write_spec
 from anomaly_u2net.inference.export import export_onnx
@@ -66,7 +66,7 @@ def train(
 
     ``out`` gets the resolved recipe, split.csv, metrics.csv, checkpoints/, samples/, and, when
     training is over, the model itself (model.json, model.safetensors, model.onnx). ``resume`` goes
-    on from the last validation of a killed run, to the same weights as without the kill.
+    on from the last validation of a killed run, on a CPU to the same weights as without the kill.
     ``max_minutes`` ends training early and brings the learning rate down by then.
     ``on_progress`` is called after every step; not with several devices.
 
@@ -104,8 +104,11 @@ def train(
 
 
 def _check(recipe: Recipe, max_minutes: float | None) -> None:
-    if max_minutes is not None and max_minutes <= 0:
+    if max_minutes is not None and not max_minutes > 0:
         raise InputError(f"max_minutes must be positive, got {max_minutes}")
+    init = _init_path(recipe)
+    if init is not None and not init.is_file():
+        raise ModelFileError(f"{init}: no such weights file (model.init): check the path")
     settings = recipe.train
     if settings.accelerator == "cuda" and not torch.cuda.is_available():
         raise RecipeError("train.accelerator is cuda, but torch sees no GPU: use auto or cpu")
@@ -133,15 +136,18 @@ def _prepare_folder(
 ) -> Path | None:
     """Make the run folder; returns the state to resume from, if there is one."""
     saved, state = out / "recipe.yaml", out / "checkpoints" / "resume.ckpt"
-    if saved.is_file():
+    if resume and not saved.is_file():
+        raise InputError(f"{out}: nothing to resume: expected the folder of a run that was begun")
+    if saved.is_file() and any((out / "checkpoints").glob("*")):
         if not resume:
             raise InputError(f"{out} already holds a run: give --resume, or another --out")
         if Recipe.load(saved).digest != recipe.digest:
             raise RecipeError(
-                f"{saved} differs from the recipe given: a run is resumed with its own recipe; "
-                "give another --out for a changed one"
+                f"{saved} differs from the recipe given, and a run is resumed with its own: "
+                f"anomaly-u2net train {saved} --out {out} --resume; "
+                "for a changed recipe give another --out"
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and not saved.is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not a run: expected a new or empty folder as --out")
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -153,9 +159,7 @@ def _prepare_folder(
     return state if state.is_file() else None
 
 
-def _write_split(
-    path: Path, records: Sequence[ImageRecord], *, root: Path, resumed: bool
-) -> None:
+def _write_split(path: Path, records: Sequence[ImageRecord], *, root: Path, resumed: bool) -> None:
     before = path.read_bytes() if resumed else None
     aside = path.with_name("split.new.csv")
     write_split(aside, records, root=root)
@@ -165,6 +169,7 @@ def _write_split(
             "is resumed with its own data; restore them, or give another --out"
         )
     aside.replace(path)
+    check_disjoint(training_hashes(path), records)
 
 
 def _environment(recipe: Recipe) -> dict[str, Any]:
@@ -203,7 +208,12 @@ def _loader(
     if resume_from is not None:  # loader processes fetch ahead before Lightning restores the epoch
         state = torch.load(resume_from, map_location="cpu", weights_only=True)
         batches.set_epoch(state["epoch"] + 1)  # it was saved at the end of that one
-    dataset = TrainingSet(records, fit=recipe.input, augmentation=recipe.augment)
+    dataset = TrainingSet(
+        records,
+        fit=recipe.input,
+        augmentation=recipe.augment,
+        processes=settings.devices * max(1, settings.workers),
+    )
     return DataLoader(
         dataset,
         batch_sampler=batches,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import itertools
 import os
@@ -20,6 +21,8 @@ from anomaly_u2net.visual.checks import check_image
 
 #: Bytes of a name without its ".png", so that common file systems (255 bytes) take it.
 _LONGEST = 251
+#: Which picture shows which image, in a folder of pictures.
+INDEX = "index.csv"
 
 
 def write_png(path: str | Path, image: Image) -> None:
@@ -68,6 +71,42 @@ def overlay_names(paths: Sequence[Path]) -> list[str]:
         taken.update(map(_key, names))
         named.update(zip(group, names, strict=True))
     return [f"{named[path]}.png" for path in paths]
+
+
+def claim_names(folder: str | Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """The PNG name of each image in an output folder that is written to again and again.
+
+    Names given before are kept, in the folder's ``index.csv`` (name, path), so that the picture of
+    one image never overwrites that of another, whichever call drew it. New images are named as
+    `overlay_names` names them among all. Raises InputError for an index that cannot be read.
+    """
+    index = Path(folder) / INDEX
+    known = _read_index(index) if index.is_file() else {}
+    new = [path for path in dict.fromkeys(paths) if path not in known]
+    every = [*known, *new]
+    taken = {_key(Path(name).stem) for name in known.values()}
+    for path, name in list(zip(every, overlay_names(every), strict=True))[len(known) :]:
+        stem = Path(name).stem
+        stem = stem if _key(stem) not in taken else _by_hash([path], taken)[0]
+        taken.add(_key(stem))
+        known[path] = f"{stem}.png"
+    if new:
+        with write_aside(index) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "path"])
+            writer.writerows((name, str(path)) for path, name in known.items())
+    return {path: known[path] for path in paths}
+
+
+def _read_index(index: Path) -> dict[Path, str]:
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            return {Path(row["path"]): row["name"] for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise InputError(
+            f"{index}: expected the columns name and path, cannot read it ({error}): "
+            "write the pictures to another folder"
+        ) from error
 
 
 def _plain(group: list[Path]) -> list[str] | None:

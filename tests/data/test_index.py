@@ -295,3 +295,24 @@ def test_magnetic_tile() -> None:
     assert None not in splits
     assert all(len(found) == 1 for found in splits.values())
     check_trainable(records)
+
+
+def test_groups_beside_the_categories_are_not_passed_over(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture = tmp_path / name / "train" / "good" / "0.png"
+        picture.parent.mkdir(parents=True)
+        picture.touch()
+    (tmp_path / "groups.csv").write_text("file,group\n0,1\n")
+    with pytest.raises(DatasetError, match=r"expected groups.csv inside each category's folder"):
+        index_dataset(tmp_path)
+    assert len(index_dataset(tmp_path, groups=False)) == 2
+
+
+def test_images_without_a_group_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("0.png", "1.png"):
+        picture = tmp_path / "a" / "train" / "good" / name
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.touch()
+    (tmp_path / "a" / "groups.csv").write_text("file,group\n0,1\n")
+    assert [record.group for record in index_dataset(tmp_path / "a")] == ["1", None]
+    assert "1 of 2 images are not listed: each is split as a group of its own" in caplog.text

@@ -33,9 +33,7 @@ def living(module: nn.Module, *, seed: int = 0) -> nn.Module:
 
 def rebnconv(state: dict[str, Tensor], name: str, x: Tensor, *, dilation: int = 1) -> Tensor:
     """Convolution, BatchNorm at rest, ReLU, written out from the definitions."""
-    y = F.conv2d(
-        x, state[f"{name}.conv.weight"], state[f"{name}.conv.bias"], 1, dilation, dilation
-    )
+    y = F.conv2d(x, state[f"{name}.conv.weight"], state[f"{name}.conv.bias"], 1, dilation, dilation)
     mean, var, scale, shift = (
         state[f"{name}.bn.{key}"][None, :, None, None]
         for key in ("running_mean", "running_var", "weight", "bias")

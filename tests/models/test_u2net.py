@@ -135,7 +135,7 @@ def test_an_unfit_batch_is_refused(shape: tuple[int, ...], text: str) -> None:
 
 def test_an_unfit_design_is_refused() -> None:
     spec = StageSpec(4, 4, 4)
-    with pytest.raises(InputError, match="one decoder stage fewer.* got 2 encoder and 2 decoder"):
+    with pytest.raises(InputError, match=r"one decoder stage fewer.* got 2 encoder and 2 decoder"):
         U2Net([spec, spec], [spec, spec])
     with pytest.raises(InputError, match="expected depth ≥ 2 and width ≥ 1, got depth 1, width 16"):
         u2net_small(depth=1)
@@ -177,9 +177,9 @@ def test_build_model_names() -> None:
 @pytest.mark.parametrize("arch", ["u2netp", "small"])
 def test_the_recipe_knows_how_many_sides_a_model_has(arch: str) -> None:
     sides = len(build_model(arch).sides)
-    Recipe.from_dict(
-        {"name": "a", "model": {"arch": arch}, "loss": {"side_weights": [1.0] * sides}}
-    )
+    weights = [1.0] * sides
+    recipe = {"name": "a", "model": {"arch": arch}, "loss": {"side_weights": weights}}
+    assert Recipe.from_dict(recipe).loss.side_weights == tuple(weights)
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +210,7 @@ def test_the_whole_network_equals_the_public_one(public_onnx: Path) -> None:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
-    session = onnxruntime.InferenceSession(
-        public_onnx, options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(public_onnx, options, providers=["CPUExecutionProvider"])
     model = load_weights(u2netp(), public_onnx).eval()
     seen, spread = 0, 0.0
     for image in real_images():

@@ -200,9 +200,7 @@ def test_the_authors_file_gives_the_authors_output(
     tmp_path: Path, prefix: str, tracked: bool
 ) -> None:
     state = public_state("u2netp")
-    kept = {
-        prefix + k: v for k, v in state.items() if tracked or not k.endswith("batches_tracked")
-    }
+    kept = {prefix + k: v for k, v in state.items() if tracked or not k.endswith("batches_tracked")}
     torch.save(kept, tmp_path / "u2netp.pth")
     model = load_weights(u2netp(), tmp_path / "u2netp.pth").eval()
     expected = torch.cat(public_forward(state, IMAGES))
@@ -280,6 +278,10 @@ def test_a_folded_onnx_gives_the_output_of_what_was_folded(tmp_path: Path) -> No
     path = folded_onnx(tmp_path / "a.onnx", model)
     again = load_weights(living(tiny(), seed=9), path)  # its own BatchNorm must be forgotten
     torch.testing.assert_close(output(again), output(model), atol=1e-5, rtol=1e-5)
+    for layer in again.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            x = torch.linspace(-3, 3, layer.num_features)[None, :, None, None]
+            torch.testing.assert_close(layer(x), x, atol=0, rtol=1e-6)
 
 
 def test_a_folded_onnx_of_another_architecture(tmp_path: Path) -> None:
@@ -338,7 +340,9 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, plain: bool) ->
         path.write_bytes(pickle.dumps(value))
     else:
         torch.save(value, path)
-    with pytest.raises(ModelFileError, match=r"evil\.pth: expected a plain state dict; refused.*code"):
+    with pytest.raises(
+        ModelFileError, match=r"evil\.pth: expected a plain state dict; refused.*code"
+    ):
         load_weights(tiny(), path)
     assert not trace.exists()
     pickle.loads(pickle.dumps(value))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.visual import overlay_names, write_png
+from anomaly_u2net.visual import claim_names, overlay_names, write_png
 from anomaly_u2net.visual.overlay import PREDICTED
 
 
@@ -138,3 +138,18 @@ def test_names_are_injective_stable_and_keep_single_stems(
         else:
             assert fold(name.removesuffix(".png")) not in stems
         assert Path(name).name == name
+
+
+def test_names_are_kept_over_many_calls(tmp_path: Path) -> None:
+    one, two, three = Path("day1/0001.png"), Path("day2/0001.png"), Path("day3/0002.png")
+    assert claim_names(tmp_path, [one]) == {one: "0001.png"}
+    later = claim_names(tmp_path, [two, three])
+    assert later == {two: "day2__0001.png", three: "0002.png"}
+    assert claim_names(tmp_path, [three, one, two]) == later | {one: "0001.png"}
+    clash = Path("else/day2__0001.png")  # its own stem is taken by another image's picture
+    name = claim_names(tmp_path, [clash])[clash]
+    assert name not in later.values()
+    assert name.startswith("day2__0001__")
+    (tmp_path / "index.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="expected the columns name and path, cannot read it"):
+        claim_names(tmp_path, [one])

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from anomaly_u2net.errors import InputError, RecipeError
+from anomaly_u2net.recipe import Recipe, apply_override
+
+BASE: dict[str, Any] = {"name": "mine"}
+
+
+def made(**parts: Any) -> Recipe:
+    return Recipe.from_dict({**BASE, **parts})
+
+
+# --- faults, each with its text -------------------------------------------------------------
+
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"trian": {}}, "unknown key 'trian' (did you mean 'train'?)"),
+    ({"train": {"step": 3}}, "unknown key 'train.step' (did you mean 'steps'?)"),
+    ({"data": {"qqq": 3}}, "unknown key 'data.qqq' (known here: root, card, categories,"),
+    ({"zzz": 1}, "unknown key 'zzz' (known here: name, seed, data, model,"),
+    ({"train": {"steps": "many"}}, "train.steps: Input should be a valid integer"),
+    ({"train": {"steps": "many"}}, "got 'many'"),
+    ({"train": {"steps": 1.5}}, "train.steps: Input should be a valid integer"),
+    ({"train": {"steps": 0}}, "train.steps: Input should be greater than or equal to 1, got 0"),
+    ({"train": {"defect_share": 1}}, "train.defect_share: Input should be less than 1, got 1"),
+    ({"train": {"lr": float("nan")}}, "train.lr: Input should be a finite number, got nan"),
+    ({"train": {"lr": float("inf")}}, "train.lr: Input should be a finite number, got inf"),
+    ({"train": {"accelerator": "tpu"}}, "Input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+    ({"train": None}, "train: Input should be a valid dictionary"),
+    ({"data": {"categories": "brick"}}, "data.categories: Input should be a valid list"),
+    ({"data": {"calibration_fraction": 1.1}}, "data.calibration_fraction: Input should be less"),
+    ({"name": "a/b"}, "name: String should match pattern"),
+    ({"name": ""}, "name: String should have at least 1 character"),
+    ({"seed": -1}, "seed: Input should be greater than or equal to 0, got -1"),
+    ({1: 2}, "1: Keys should be strings, got 1"),
+    ({"model": {"arch": "unet"}}, "model.arch: Input should be 'u2net', 'u2netp' or 'small'"),
+    ({"model": {"width": 8}}, "model: width and depth belong to arch small, not to u2netp"),
+    ({"model": {"arch": "small", "depth": 7}}, "model.depth: Input should be less than or equal"),
+    ({"model": {"prior": 0.1, "init": "a.pth"}}, "model.prior is for training from scratch"),
+    ({"input": {"size": 100}}, "input: size must be multiples of 32, got [100, 100]"),
+    ({"input": {"size": [320]}}, "input.size.1 is missing"),
+    ({"input": {"size": 0}}, "input.size.0: Input should be greater than or equal to 1, got 0"),
+    ({"input": {"fit": "native"}}, "input.fit native needs augment.crop"),
+    ({"augment": {"crop": 352}}, "augment.crop 352 is larger than input.size (320, 320)"),
+    ({"augment": {"crop": 31}}, "augment.crop: Input should be greater than or equal to 32"),
+    ({"augment": {"scale": [2, 1]}}, "augment: scale must be [low, high] within 0.1..10"),
+    ({"augment": {"scale": [0.01, 1]}}, "augment: scale must be [low, high] within 0.1..10"),
+    ({"loss": {"pixel": "mse"}}, "loss.pixel: Input should be 'bce', 'focal', 'dice' or 'bce+d"),
+    ({"loss": {"side_weights": [1, 1]}}, "loss.side_weights needs 6 numbers, got 2"),
+    ({"loss": {"side_weights": [1, -1]}}, "loss.side_weights.1: Input should be greater than or"),
+    (
+        {"loss": {"side_weights": [0] * 6, "fused_weight": 0}},
+        "loss: side_weights and fused_weight are all 0",
+    ),
+    ({"train": {"batch_size": 1}}, "leaves no room for both good and defect images"),
+    ({"train": {"batch_size": 8, "defect_share": 0.01}}, "of batch_size 8 leaves no room"),
+    ({"score": {"min_area": 0}}, "score.min_area: Input should be greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("parts", "text"), FAULTS, ids=[text for _, text in FAULTS])
+def test_a_fault_is_named(parts: dict[str, Any], text: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(text)) as caught:
+        Recipe.from_dict({**BASE, **parts})
+    assert str(caught.value).startswith("recipe: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_dict({"train": {"stepz": 1, "lr": -1}, "seed": "x"}, source="file.yaml")
+    text = str(caught.value)
+    assert text.startswith("file.yaml: ")
+    assert len(text.split("; ")) == 4
+    for part in ("name is missing", "'train.stepz'", "train.lr: ", "seed: "):
+        assert part in text
+
+
+@pytest.mark.parametrize(("content", "text"), [
+    (b"a: [1", r"a\.yaml: not valid YAML: "),
+    (b"\xff\xfe\xfa", "not valid YAML: "),
+    (b"- a\n- b\n", "expected a mapping at the top, got list"),
+    (b"", "expected a mapping at the top, got NoneType"),
+    (b"just words", "expected a mapping at the top, got str"),
+    (b"name: a\nname2: b\n", r"a\.yaml: unknown key 'name2' \(did you mean 'name'\?\)"),
+    (b"seed: 1\n", r"a\.yaml: name is missing"),
+    (b"name: !!python/object/apply:os.getcwd []\n", "not valid YAML: could not determine"),
+])  # fmt: skip
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, text: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=text):
+        Recipe.load(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"gone\.yaml: no such recipe file; .*recipe list"):
+        Recipe.load(tmp_path / "gone.yaml")
+    with pytest.raises(InputError, match="no such recipe file"):
+        Recipe.load(tmp_path)
+
+
+# --- defaults -------------------------------------------------------------------------------
+
+
+def leaves(part: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, field in part.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found += leaves(annotation, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, field))
+    return found
+
+
+def test_every_default_is_in_range_and_described_by_its_own_value() -> None:
+    """Written out in full, the defaults are a recipe, and the same one."""
+    recipe = made()
+    again = Recipe.from_dict(recipe.to_dict())
+    assert again == recipe
+    for key, field in leaves(Recipe):
+        if key != "name":
+            assert not field.is_required(), key
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(Recipe)])
+def test_every_key_is_in_the_digest(key: str) -> None:
+    other = {
+        "name": "b", "seed": 1, "root": "r", "card": "c", "categories": ["x"],
+        "arch": "u2net", "width": 4, "depth": 3, "init": "i", "prior": 0.1,
+        "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
+        "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
+        "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
+    }  # fmt: skip
+    last = key.rsplit(".", 1)[-1]
+    data = made().to_dict()
+    if last in ("width", "depth"):
+        data["model"]["arch"] = "small"
+    before = Recipe.from_dict(copy.deepcopy(data)).digest
+    value = data
+    for part in key.split(".")[:-1]:
+        value = value[part]
+    if last in other:
+        value[last] = other[last]
+    else:
+        value[last] = value[last] + 1 if isinstance(value[last], int) else value[last] * 0.5 + 0.01
+    assert Recipe.from_dict(data).digest != before
+
+
+def test_the_digest_follows_the_meaning_and_not_the_writing() -> None:
+    a = made(train={"steps": 5, "lr": 0.001}, input={"size": 320})
+    b = made(input={"size": [320, 320]}, train={"lr": 1e-3, "steps": 5}, seed=0)
+    assert a.digest == b.digest
+    assert re.fullmatch("[0-9a-f]{64}", a.digest)
+    assert a.digest == Recipe.from_dict(yaml.safe_load(a.to_yaml())).digest
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
+    assert yaml.safe_load("1e-3") == "1e-3"
+    assert made(train=yaml.safe_load("{lr: 1e-3}")).train.lr == 0.001
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        made().seed = 3  # type: ignore[misc]
+
+
+def test_side_weights_follow_the_depth_of_small() -> None:
+    for model, sides in (({}, 4), ({"depth": 2}, 2), ({"depth": 6}, 6)):
+        made(model={"arch": "small", **model}, loss={"side_weights": [1] * sides})
+        with pytest.raises(RecipeError, match=f"needs {sides} numbers, got {sides + 1}"):
+            made(model={"arch": "small", **model}, loss={"side_weights": [1] * (sides + 1)})
+
+
+# --- there and back -------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    steps=st.integers(1, 10**9),
+    lr=st.floats(1e-12, 1e3),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    seed=st.integers(0, 2**63),
+    root=st.text(max_size=20) | st.none(),
+    pixel=st.sampled_from(["bce", "focal", "dice", "bce+dice"]),
+)
+def test_yaml_keeps_everything(
+    steps: int, lr: float, size: tuple[int, int], seed: int, root: str | None, pixel: str
+) -> None:
+    recipe = made(
+        seed=seed,
+        data={"root": root},
+        train={"steps": steps, "lr": lr},
+        input={"size": [32 * side for side in size]},
+        loss={"pixel": pixel},
+    )
+    again = Recipe.from_dict(yaml.safe_load(recipe.to_yaml()))
+    assert again == recipe
+    assert again.digest == recipe.digest
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    recipe = made(data={"root": "$PLACE/ä", "categories": ["a", "b"]}, augment={"scale": [0.5, 2]})
+    recipe.save(tmp_path / "run" / "recipe.yaml")
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+    assert "ä" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
+
+
+# --- overrides ------------------------------------------------------------------------------
+
+
+def test_overrides_are_read_as_yaml_and_applied_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\ntrain: {steps: 10}\n")
+    recipe = Recipe.load(
+        path,
+        overrides=[
+            "train.steps=20", "train.steps = 30", "name=b", "data.categories=[x, y]",
+            "data.root=a=b", "train.clip=null", "input.size=64", "augment.flip=no",
+        ],
+    )  # fmt: skip
+    assert (recipe.train.steps, recipe.name, recipe.data.categories) == (30, "b", ["x", "y"])
+    assert (recipe.data.root, recipe.train.clip, recipe.augment.flip) == ("a=b", None, False)
+    assert recipe.input.size == (64, 64)
+
+
+def test_an_override_makes_its_section() -> None:
+    data: dict[str, Any] = {}
+    apply_override(data, "model.arch=small")
+    apply_override(data, "model.depth=2")
+    assert data == {"model": {"arch": "small", "depth": 2}}
+
+
+def test_with_overrides_is_a_changed_copy() -> None:
+    recipe = made()
+    other = recipe.with_overrides(["train.steps=7", "augment.scale=[0.5, 1.5]"])
+    assert (other.train.steps, other.augment.scale) == (7, (0.5, 1.5))
+    assert recipe == made()
+    assert recipe.with_overrides([]) == recipe
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("train.steps", r"--set 'train\.steps': expected KEY=VALUE, e\.g\. train\.steps=100"),
+    ("=3", "expected KEY=VALUE"),
+    ("  =3", "expected KEY=VALUE"),
+    ("name.x=3", r"--set 'name\.x=3': 'name' is a value, not a section"),
+    ("train.steps=[1", "the value is not valid YAML"),
+    ("train.stepz=1", r"unknown key 'train\.stepz' \(did you mean 'steps'\?\)"),
+    ("train.steps.x=1", "'steps' is a value, not a section"),
+    ("train.steps=", r"train\.steps: Input should be a valid integer, got None"),
+    ("train..steps=1", r"unknown key 'train\.'"),
+])  # fmt: skip
+def test_a_bad_override(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        made().with_overrides([text])
+
+
+# --- the data's root ------------------------------------------------------------------------
+
+
+def test_data_root_expands_variables_and_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", "/somewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert made(data={"root": "$PLACE/tile"}).data_root() == Path("/somewhere/tile")
+    assert made(data={"root": "${PLACE}x"}).data_root() == Path("/somewherex")
+    assert made(data={"root": "~/tile"}).data_root() == tmp_path / "tile"
+    assert made(data={"root": "plain"}).data_root() == Path("plain")
+    # The recipe keeps what was written: its digest does not depend on the machine.
+    assert made(data={"root": "$PLACE"}).to_dict()["data"]["root"] == "$PLACE"
+
+
+def test_data_root_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLACE", raising=False)
+    with pytest.raises(RecipeError, match=r"data\.root is not set: give --data-root FOLDER"):
+        made().data_root()
+    with pytest.raises(RecipeError, match=r"'\$PLACE/a', and that variable is not set"):
+        made(data={"root": "$PLACE/a"}).data_root()
+
+
+# --- what a slip of the keyboard must not do ------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{steps: true}", "{lr: yes}", "{ema: false}"])
+def test_true_is_no_number(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"name: a\ntrain: {text}\n")
+    with pytest.raises(RecipeError, match=r"train\.\w+: expected no true or false here, got"):
+        Recipe.load(tmp_path / "a.yaml")
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\ntrain: {steps: 5}\ntrain: {lr: 0.1}\n")
+    with pytest.raises(RecipeError, match="the key 'train' is there twice"):
+        Recipe.load(tmp_path / "a.yaml")
+
+
+def test_quarter_turns_need_a_square() -> None:
+    oblong = {"size": [64, 96]}
+    with pytest.raises(RecipeError, match=r"quarter_turns needs augment.crop or a square"):
+        made(input=oblong, augment={"quarter_turns": True})
+    assert made(input=oblong, augment={"quarter_turns": True, "crop": 64}).augment.quarter_turns
