@@ -131,7 +131,7 @@ def calibrate(
             bar.track(records, task_id=task),
             false_reject=false_reject,
             allow_weaker=allow_weaker,
-            pixel_rule=pixel_rule,  # type: ignore[arg-type]
+            pixel_rule=pixel_rule,
         )
     result.save(run / CALIBRATION_NAME)
     if as_json:
@@ -183,16 +183,22 @@ def print_calibration(result: Calibration) -> None:
                 str(count["good"]),
                 str(count["defective"]),
                 show.number(thresholds.image.value, 6),
-                show.number(thresholds.pixel.value, 6),
-                thresholds.pixel.rule,
+                show.number(thresholds.review.value if thresholds.review else None, 6),
+                show.number(thresholds.pixel.value if thresholds.pixel else None, 6),
+                thresholds.pixel.rule if thresholds.pixel else "",
                 show.number(thresholds.image.attained),
+                show.number(thresholds.image.false_reject_upper),
             ]
         )
-    headers = ["category", "good", "defective", "image threshold", "pixel threshold", "pixel rule"]
-    show.print_table("calibration", [*headers, "false reject ≤"], rows)
+    headers = ["category", "good", "defective", "NG above", "review above", "pixel threshold"]
+    columns = [*headers, "pixel rule", "promised", "false reject ≤\n(95 % sure)"]
+    show.print_table("calibration", columns, rows)
     for name, thresholds in result.categories.items():
         print(f"{name}: image: {thresholds.image.promise}")
-        print(f"{name}: pixel: {thresholds.pixel.promise}")
+        if thresholds.review:
+            print(f"{name}: review: {thresholds.review.promise}")
+        if thresholds.pixel:
+            print(f"{name}: pixel: {thresholds.pixel.promise}")
         if thresholds.image.value >= SATURATED:
             print(
                 f"{name}: warning: a good image scores {thresholds.image.value:.6f}, so nearly "

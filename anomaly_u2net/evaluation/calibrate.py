@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anomaly_u2net.calibration import Calibration, CategoryThresholds, Rule, calibrate_category
+from anomaly_u2net.calibration import Calibration, CategoryThresholds, Costs, calibrate_category
 from anomaly_u2net.errors import CalibrationError, LeakError
 from anomaly_u2net.evaluation.predictions import predict_records
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -17,9 +17,14 @@ def calibrate(
     segmenter: Segmenter,
     records: Iterable[ImageRecord],
     *,
+    rule: str = "false_reject",
+    pixel_rule: str = "false_reject",
     false_reject: float = 0.05,
+    missed: float = 0.05,
+    delta: float | None = None,
+    costs: Costs | None = None,
+    sigmas: float = 3.0,
     allow_weaker: bool = False,
-    pixel_rule: Rule = "false_reject",
 ) -> Calibration:
     """Calibrate each category on its images of the split ``calibration``; see `calibrate_category`.
 
@@ -47,9 +52,15 @@ def calibrate(
             found.scores,
             found.maps,
             found.masks,
-            false_reject=false_reject,
-            allow_weaker=allow_weaker,
+            rule=rule,
             pixel_rule=pixel_rule,
+            false_reject=false_reject,
+            missed=missed,
+            delta=delta,
+            costs=costs,
+            sigmas=sigmas,
+            groups=[record.group for record in found.records],
+            allow_weaker=allow_weaker,
         )
         defective = sum(found.defective)
         images[name] = {"good": len(found.records) - defective, "defective": defective}
@@ -59,4 +70,5 @@ def calibrate(
         recipe_hash=segmenter.recipe_hash,
         split=HELD_OUT,
         images=images,
+        image_score=segmenter.spec.score.image_score,
     )

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anomaly_u2net.calibration import CategoryThresholds
-from anomaly_u2net.errors import DatasetError, NotComputable
+from anomaly_u2net.calibration import CategoryThresholds, decide
+from anomaly_u2net.errors import CalibrationError, DatasetError, NotComputable
 from anomaly_u2net.evaluation.predictions import Predictions, predict_records
 from anomaly_u2net.files import sha256_file, sha256_json, write_aside, write_json
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -23,7 +23,7 @@ from anomaly_u2net.metrics import (
     pixel_curve,
     segmentation_counts,
 )
-from anomaly_u2net.types import GOOD, ImageRecord
+from anomaly_u2net.types import GOOD, Decision, ImageRecord
 
 Number = float | None
 
@@ -177,18 +177,20 @@ def _at_thresholds(
     found: Predictions, thresholds: CategoryThresholds
 ) -> tuple[dict[str, Number], dict[str, dict[str, Number]]]:
     """The metrics that need a threshold, and the row of each defect type."""
-    rejected: dict[str, list[bool]] = {}
+    if thresholds.pixel is None:
+        raise CalibrationError("this calibration has no pixel threshold: calibrate on images")
+    decisions: dict[str, list[Decision]] = {}
     for record, score in zip(found.records, found.scores, strict=True):
-        rejected.setdefault(record.label, []).append(score > thresholds.image.value)
-    on_good = rejected.pop(GOOD, [])
-    on_defects = [ng for events in rejected.values() for ng in events]
+        decisions.setdefault(record.label, []).append(decide(score, thresholds))
+    on_good = decisions.pop(GOOD, [])
+    on_defects = [decision for events in decisions.values() for decision in events]
     counts = _counts_by_label(found, thresholds.pixel.value)
     total = sum(counts.values(), SegmentationCounts())
     metrics: dict[str, Number] = {
         "pixel_f1": _or_none(lambda: f1(total)),
         "pixel_iou": _or_none(lambda: iou(total)),
-        "false_reject": _share(on_good),
-        "missed": _share([not ng for ng in on_defects]),
+        "false_reject": _share([decision == "NG" for decision in on_good]),
+        "missed": _share([decision == "OK" for decision in on_defects]),
     }
     if thresholds.pixel_best_f1 is not None:
         best = _counts_by_label(found, thresholds.pixel_best_f1.value)
@@ -197,10 +199,10 @@ def _at_thresholds(
     labels: dict[str, dict[str, Number]] = {
         label: {
             "images": float(len(events)),
-            "found": _share(events),
+            "found": _share([decision == "NG" for decision in events]),
             "iou": _or_none(partial(iou, counts[label])),
         }
-        for label, events in sorted(rejected.items())
+        for label, events in sorted(decisions.items())
     }
     return metrics, labels
 
