@@ -30,6 +30,14 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def examples(page: Path) -> list[tuple[str, str | None]]:
+    """The Python blocks, each with the text block right below it, if any: what it prints."""
+    text = page.read_text(encoding="utf-8")
+    block = r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?"
+    found = re.findall(block, text, flags=re.MULTILINE | re.DOTALL)
+    return [(example, stated or None) for example, stated in found]
+
+
 def commands(page: Path) -> list[list[str]]:
     """The shell lines of a page as words, without comments."""
     lines = "\n".join(blocks(page, "sh")).splitlines()
@@ -63,13 +71,16 @@ def test_every_command_and_example_of_the_page_runs(
     for words in ours:
         done = run(words, tmp_path)
         assert done.returncode in ALLOWED.get(words[1], {0}), f"{shlex.join(words)}\n{done.stderr}"
-    for example in blocks(page, "python"):
+    for example, stated in examples(page):
         done = subprocess.run(
             [sys.executable, "-c", example],
             cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "(96, 96)" in done.stdout
+        if stated is None:
+            assert "(96, 96)" in done.stdout  # the size of an image of the sample
+        else:
+            assert done.stdout == stated
 
 
 def test_other_commands_of_the_pages_exist() -> None:

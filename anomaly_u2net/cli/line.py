@@ -46,9 +46,9 @@ def score(
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """One OK/NG/ERROR row per image, as CSV and Parquet. Run again to continue.
+    """One OK/REVIEW/NG/ERROR row per image, as CSV and Parquet. Run again to continue.
 
-    Exit code: 0 all OK, 1 NG present, 2 errors present.
+    Exit code: 0 all OK, 1 NG or REVIEW present, 2 errors present.
     """
     from anomaly_u2net.scoring import exit_code, score_line, summarise
 

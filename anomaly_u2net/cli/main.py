@@ -1,7 +1,7 @@
 """``anomaly-u2net``: verbs that parse, call the library and print.
 
-Progress goes to stderr, results to stdout. Exit codes: 0 done (score: every row OK), 1 NG rows,
-2 ERROR rows, 3 the command could not run (wrong arguments, missing or unusable files).
+Progress goes to stderr, results to stdout. Exit codes: 0 done (score: every row OK), 1 NG or REVIEW
+rows, 2 ERROR rows, 3 the command could not run (wrong arguments, missing or unusable files).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 import anomaly_u2net
-from anomaly_u2net.cli import data, line, measure, recipes, training
+from anomaly_u2net.cli import calibrate, data, line, measure, recipes, training
 from anomaly_u2net.errors import AnomalyU2NetError
 
 #: The command could not run at all; 0, 1 and 2 belong to the rows of ``score``.
@@ -34,11 +34,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 NG rows, 2 ERROR rows, 3 the command could not run.",
+    epilog="Exit codes: 0 done, 1 NG or REVIEW rows, 2 ERROR rows, 3 the command could not run.",
 )
 app.command("train")(training.train)
 app.command("evaluate")(measure.evaluate)
-app.command("calibrate")(measure.calibrate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("score")(line.score)
 app.command("overlay")(line.overlay)
 app.add_typer(recipes.app, name="recipe")

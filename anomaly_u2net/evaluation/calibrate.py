@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 
-from anomaly_u2net.calibration import Calibration, CategoryThresholds, Costs, calibrate_category
+from anomaly_u2net.calibration import (
+    Calibration,
+    CategoryThresholds,
+    Costs,
+    ImageScores,
+    calibrate_category,
+)
 from anomaly_u2net.errors import CalibrationError, LeakError
-from anomaly_u2net.evaluation.predictions import predict_records
+from anomaly_u2net.evaluation.duplicates import near_duplicates
+from anomaly_u2net.evaluation.predictions import (
+    Prediction,
+    Predictions,
+    by_category,
+    predict_record,
+)
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.types import ImageRecord
 
+logger = logging.getLogger(__name__)
+
 HELD_OUT = "calibration"
+
+#: Called after every image, to show progress.
+OnImage = Callable[[ImageRecord], object]
 
 
 def calibrate(
@@ -25,13 +43,83 @@ def calibrate(
     costs: Costs | None = None,
     sigmas: float = 3.0,
     allow_weaker: bool = False,
+    on_image: OnImage | None = None,
 ) -> Calibration:
     """Calibrate each category on its images of the split ``calibration``; see `calibrate_category`.
 
+    A record's group names its part; several images of one part then count once. A warning is
+    logged for a category without groups that holds near-duplicates (see `near_duplicates`).
+
     Raises `LeakError` when any record is of another split (test images would choose their own
-    threshold; training images look better than new ones do), `CalibrationError` for no images or
-    too few good ones.
+    threshold; training images look better than new ones do), `CalibrationError`, naming the
+    category, for no images or too few for the rule.
     """
+    records = _held_out(records)
+    categories: dict[str, CategoryThresholds] = {}
+    images: dict[str, dict[str, int]] = {}
+    for name, members in by_category(records):
+        found = Predictions()
+        for one in _predictions(segmenter, members, on_image):
+            found.add(one)
+        try:
+            categories[name] = calibrate_category(
+                found.scores,
+                found.maps,
+                found.masks,
+                rule=rule,
+                pixel_rule=pixel_rule,
+                false_reject=false_reject,
+                missed=missed,
+                delta=delta,
+                costs=costs,
+                sigmas=sigmas,
+                groups=[record.group for record in found.records],
+                allow_weaker=allow_weaker,
+            )
+        except CalibrationError as error:
+            raise CalibrationError(f"{name}: {error}") from error
+        defective = sum(found.defective)
+        images[name] = {"good": len(found.records) - defective, "defective": defective}
+    return Calibration(
+        categories=categories,
+        model_hash=segmenter.model_hash,
+        recipe_hash=segmenter.recipe_hash,
+        split=HELD_OUT,
+        images=images,
+        image_score=segmenter.spec.score.image_score,
+    )
+
+
+def held_out_scores(
+    segmenter: Segmenter,
+    records: Iterable[ImageRecord],
+    *,
+    on_image: OnImage | None = None,
+) -> dict[str, ImageScores]:
+    """The image scores of held-out images by category, for `what_if` and `calibrate_scores`.
+
+    No map is kept. Raises and warns as `calibrate` does.
+    """
+    return {
+        name: ImageScores(
+            labels=tuple(record.label for record in members),
+            scores=tuple(one.score for one in _predictions(segmenter, members, on_image)),
+            groups=tuple(record.group for record in members),
+        )
+        for name, members in by_category(_held_out(records))
+    }
+
+
+def _predictions(
+    segmenter: Segmenter, records: list[ImageRecord], on_image: OnImage | None
+) -> Iterator[Prediction]:
+    for record in records:
+        yield predict_record(segmenter, record)
+        if on_image is not None:
+            on_image(record)
+
+
+def _held_out(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     records = list(records)
     for record in records:
         if record.split != HELD_OUT:
@@ -45,30 +133,20 @@ def calibrate(
             "there are no held-out images: set data.calibration_fraction above 0, or add a "
             "validation/ folder"
         )
-    categories: dict[str, CategoryThresholds] = {}
-    images: dict[str, dict[str, int]] = {}
-    for name, found in predict_records(segmenter, records):
-        categories[name] = calibrate_category(
-            found.scores,
-            found.maps,
-            found.masks,
-            rule=rule,
-            pixel_rule=pixel_rule,
-            false_reject=false_reject,
-            missed=missed,
-            delta=delta,
-            costs=costs,
-            sigmas=sigmas,
-            groups=[record.group for record in found.records],
-            allow_weaker=allow_weaker,
-        )
-        defective = sum(found.defective)
-        images[name] = {"good": len(found.records) - defective, "defective": defective}
-    return Calibration(
-        categories=categories,
-        model_hash=segmenter.model_hash,
-        recipe_hash=segmenter.recipe_hash,
-        split=HELD_OUT,
-        images=images,
-        image_score=segmenter.spec.score.image_score,
-    )
+    _warn_of_duplicates(records)
+    return records
+
+
+def _warn_of_duplicates(records: list[ImageRecord]) -> None:
+    for category, members in by_category(records):
+        if any(record.group is not None for record in members):
+            continue
+        alike = near_duplicates(members)
+        if alike:
+            logger.warning(
+                "%s: %d of %d calibration images look nearly like another one (%s and %s), and no "
+                "groups are known: images of one part are not independent, so the promise may not "
+                "hold; say which belong together in groups.csv, and train again",
+                *(category, len({path for pair in alike for path in pair}), len(members)),
+                *(path.name for path in alike[0]),
+            )

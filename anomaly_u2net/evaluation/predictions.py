@@ -12,6 +12,16 @@ from anomaly_u2net.metrics import IMAGE_SCORES
 from anomaly_u2net.types import ImageRecord, Mask, ScoreMap
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One labelled image: its record, map and mask (H, W), and image score."""
+
+    record: ImageRecord
+    score_map: ScoreMap
+    mask: Mask
+    score: float
+
+
 @dataclass(slots=True)
 class Predictions:
     """N labelled images of one category: records, maps and masks (H, W), image scores (N,)."""
@@ -20,6 +30,12 @@ class Predictions:
     maps: list[ScoreMap] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+
+    def add(self, one: Prediction) -> None:
+        self.records.append(one.record)
+        self.maps.append(one.score_map)
+        self.masks.append(one.mask)
+        self.scores.append(one.score)
 
     @property
     def defective(self) -> list[bool]:
@@ -33,15 +49,23 @@ def predict_records(
 
     Only one category's maps are held; the caller lets them go before it asks for the next.
     """
-    image_score = IMAGE_SCORES[segmenter.spec.score.image_score]
-    ordered = sorted(records, key=lambda record: record.category)
-    for category, group in groupby(ordered, key=lambda record: record.category):
+    for category, group in by_category(records):
         predictions = Predictions()
         for record in group:
-            sample = read_sample(record)
-            score_map = segmenter.predict(sample.image)
-            predictions.records.append(record)
-            predictions.maps.append(score_map)
-            predictions.masks.append(sample.mask)
-            predictions.scores.append(image_score(score_map))
+            predictions.add(predict_record(segmenter, record))
         yield category, predictions
+
+
+def by_category(records: Iterable[ImageRecord]) -> Iterator[tuple[str, list[ImageRecord]]]:
+    """The records of each category, categories sorted."""
+    ordered = sorted(records, key=lambda record: record.category)
+    for category, group in groupby(ordered, key=lambda record: record.category):
+        yield category, list(group)
+
+
+def predict_record(segmenter: Segmenter, record: ImageRecord) -> Prediction:
+    """Read and predict one record at its original size; raises as `read_sample`."""
+    sample = read_sample(record)
+    score_map = segmenter.predict(sample.image)
+    image_score = IMAGE_SCORES[segmenter.spec.score.image_score]
+    return Prediction(record, score_map, sample.mask, image_score(score_map))

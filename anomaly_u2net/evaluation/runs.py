@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anomaly_u2net.data.cards import load_card
-from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.data.index import GROUPS, index_dataset
 from anomaly_u2net.data.splits import check_disjoint, read_split, training_hashes
 from anomaly_u2net.errors import DatasetError, ModelFileError
 from anomaly_u2net.recipe import Recipe
@@ -37,15 +37,15 @@ def other_records(
 ) -> list[ImageRecord]:
     """The test images of another folder in MVTec layout, for a model trained elsewhere.
 
-    ``category`` renames the one category of ``root``, so that its thresholds are found. Raises
+    ``category`` renames the one category of ``root``, so that its thresholds are found. Groups are
+    read where there is a groups.csv, for the intervals, and need not be there. Raises
     `LeakError` when an image's bytes are among those that the run trained, chose or calibrated on.
     """
     # Whatever the card expects of its own data set (categories, groups), this is another one.
     card = load_card(run_recipe(run).data.card)
-    card = card.model_copy(update={"categories": None, "groups": None})
-    records = [
-        record for record in index_dataset(root, card=card, groups=False) if record.split == "test"
-    ]
+    grouped = any((folder / GROUPS).is_file() for folder in (Path(root), *Path(root).glob("*")))
+    card = card.model_copy(update={"categories": None} | ({} if grouped else {"groups": None}))
+    records = [record for record in index_dataset(root, card=card) if record.split == "test"]
     if not records:
         raise DatasetError(f"{root}: no test images: expected test/good/ and test/<defect>/ there")
     if category is not None:

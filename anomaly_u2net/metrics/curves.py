@@ -224,7 +224,7 @@ class PixelCurve(RankCurve):
         self._need_negatives("AUPRO")
         limit = fpr_limit * self.negatives
         area = _area_after(self.fp_above, self.fp, limit)
-        return float(np.sum(self.overlap * area) / limit)
+        return min(float(np.sum(self.overlap * area) / limit), 1.0)  # shares of regions round up
 
     def corners(self) -> tuple[Counts, Counts, NDArray[np.float64] | None]:
         """tp and fp, int64 (2T,), and the mean overlap, float64 (2T,); see `RankCurve.corners`."""

@@ -279,7 +279,7 @@ def draw_plot(rates: dict[str, dict[str, np.ndarray]], alpha: float, path: Path)
         axis.set_title(law)
     np.atleast_1d(axes)[0].set_ylabel("false-reject rate (box: middle half,\nwhiskers: 5–95 %)")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The whole road on the tiny data set: train, calibrate, evaluate; score is in test_line.py."""
+"""The road on the tiny data set: train, evaluate; calibrate and score have files of their own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly_u2net.calibration import Calibration
-from anomaly_u2net.cli import measure
-from anomaly_u2net.evaluation import METRICS
+from anomaly_u2net.cli import numbers
+from anomaly_u2net.evaluation import LABEL_METRICS, METRICS, SIZE_METRICS
 from anomaly_u2net.recipe import Recipe
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -93,65 +92,6 @@ def test_train_refuses(
     assert "Traceback" not in err
 
 
-# --- calibrate
-
-
-def test_calibrate(cli: Cli, run: Path) -> None:
-    code, out, err = cli("calibrate", run, "--false-reject", "0.2")
-    assert code == 0, err
-    assert f"written: {run / 'calibration.json'}" in out
-    assert "plate: image: Of new good images like the 4 held out, at most 20 %" in out
-    saved = Calibration.load(run / "calibration.json")
-    code, out, _ = cli("calibrate", run, "--false-reject", "0.2", "--json", "--backend", "torch")
-    again = json.loads(out)
-    assert code == 0
-    for name, thresholds in saved.categories.items():
-        value = again["categories"][name]["image"]["value"]
-        assert value == pytest.approx(thresholds.image.value, rel=1e-3)  # torch and onnxruntime
-
-
-def test_calibrate_refuses_test_images(cli: Cli, run: Path) -> None:
-    code, out, err = cli("calibrate", run, "--split", "test")
-    assert (code, out) == (3, "")
-    assert "a threshold chosen on test images makes the test meaningless" in err
-    assert not (run / "calibration.json").exists()
-
-
-def test_calibrate_needs_enough_images_or_leave(cli: Cli, run: Path) -> None:
-    code, out, err = cli("calibrate", run)
-    assert (code, out) == (3, "")
-    assert "19" in err
-    assert not (run / "calibration.json").exists()
-    code, out, _ = cli("calibrate", run, "--allow-weaker")
-    assert code == 0
-    assert "Weaker than the 5 % asked for" in out
-
-
-def test_calibrate_without_held_out_images(cli: Cli, run: Path) -> None:
-    lines = (run / "split.csv").read_text().splitlines()
-    kept = [line for line in lines if ",calibration," not in line]
-    (run / "split.csv").write_text("\n".join(kept) + "\n")
-    code, _, err = cli("calibrate", run)
-    assert code == 3
-    assert "there are no held-out images: set data.calibration_fraction above 0" in err
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        (["--false-reject", "0"], "false"),
-        (["--pixel-rule", "youden"], "expected a pixel rule, one of false_reject, best_f1"),
-        (["--backend", "tensorrt"], "unknown backend 'tensorrt': expected auto, onnx, torch"),
-        (["--moved-to", "nothing"], "are missing"),
-    ],
-)
-def test_calibrate_refuses(cli: Cli, run: Path, options: list[str], text: str) -> None:
-    code, out, err = cli("calibrate", run, *options)
-    assert (code, out) == (3, "")
-    assert text in err
-    assert "Traceback" not in err
-
-
 # --- evaluate
 
 
@@ -163,10 +103,13 @@ def test_evaluate(cli: Cli, calibrated_run: Path, tmp_path: Path) -> None:
     assert "plate/spot" in text
     saved = json.loads((out / "evaluation.json").read_text())
     assert [row["category"] for row in saved["categories"]] == ["plate", "sheet"]
-    assert saved["mean"]["pixel_auroc"] > 0.95
+    assert saved["mean"]["pixel_auroc"]["value"] > 0.95
+    assert (saved["engine"], saved["interval"]["resamples"]) == ("exact", 1000)
+    assert "engine: exact (exact needs" in text
+    assert "half of what is available" in text
     table = list(csv.DictReader((out / "evaluation.csv").read_text().splitlines()))
     assert [row["category"] for row in table] == ["plate", "sheet", "mean"]
-    assert float(table[2]["pixel_auroc"]) == saved["mean"]["pixel_auroc"]
+    assert float(table[2]["pixel_auroc"]) == saved["mean"]["pixel_auroc"]["value"]
     code, text, _ = cli("evaluate", calibrated_run, "--out", out, "--json")
     assert (code, json.loads(text)) == (0, saved)
 
@@ -205,6 +148,8 @@ def test_evaluate_other_images(cli: Cli, calibrated_run: Path, own_data: Path, t
         (["--data-root", "x", "--moved-to", "y"], "--moved-to the run's own: give one"),
         (["--data-root", "x", "--split", "validation"], "leave --split out"),
         (["--data-root", "nothing"], "expected a data-set folder, found nothing"),
+        (["--memory", "much"], "'much' is no amount of memory: write it as 8GiB, 500MB"),
+        (["--memory", "0"], "expected 1 byte of memory or more, got 0"),
     ],
 )
 def test_evaluate_refuses(cli: Cli, tiny_run: Path, options: list[str], text: str) -> None:
@@ -246,5 +191,94 @@ def test_evaluate_with_a_spoilt_mask(
     assert "1 are missing" in err
 
 
-def test_the_table_on_screen_has_every_metric() -> None:
-    assert list(measure.COLUMNS) == list(METRICS)
+def test_evaluate_within_little_memory_streams(cli: Cli, calibrated_run: Path, tmp_path) -> None:
+    run = shutil.copytree(calibrated_run, tmp_path / "run")
+    code, exact, _ = cli("evaluate", run, "--json", "--no-intervals")
+    assert code == 0
+    code, text, _ = cli("evaluate", run, "--memory", "1kB")
+    assert code == 0
+    assert "engine: streaming, pixel numbers certified within" in text
+    assert "their intervals and AUPIMO need all maps: n/a" in text
+    assert "allowed 1000.0 B, --memory)" in text
+    saved = json.loads((run / "evaluation/test/evaluation.json").read_text())
+    assert saved["engine"] == "streaming"
+    for row, sure in zip(saved["categories"], json.loads(exact)["categories"], strict=True):
+        assert row["metrics"]["aupimo"] is None
+        low, high = row["metrics"]["aupro_0.30"]["certified"]
+        assert low <= sure["metrics"]["aupro_0.30"]["value"] <= high
+    table = list(csv.DictReader((run / "evaluation/test/evaluation.csv").read_text().splitlines()))
+    assert {row["engine"] for row in table} == {"streaming"}
+    assert {row["aupimo"] for row in table} == {"n/a"}
+
+
+def test_evaluate_without_intervals(cli: Cli, calibrated_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "numbers"
+    code, text, _ = cli("evaluate", calibrated_run, "--no-intervals", "--out", out)
+    assert code == 0
+    assert "95 % interval" not in text
+    saved = json.loads((out / "evaluation.json").read_text())
+    assert saved["interval"] is None
+    assert saved["mean"]["pixel_auroc"]["low"] is None
+
+
+def test_intervals_stand_below_their_numbers(
+    cli: Cli, calibrated_run: Path, own_data: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(calibrated_run, tmp_path / "run")
+    for part, labels in (("test", ("good", "spot")), ("ground_truth", ("spot",))):
+        for label in labels:  # 6 images of a kind, of which half are copies in other bytes
+            for path in (own_data / "sheet" / part / label).iterdir():
+                copy = path.with_name(path.name.replace("test_", "test_copy_"))
+                copy.write_bytes(path.read_bytes() + b"\0")
+    shutil.rmtree(own_data / "plate")
+    code, text, _ = cli("evaluate", run, "--data-root", own_data)
+    assert code == 0
+    lines = text.splitlines()
+    row = next(number for number, line in enumerate(lines) if line.startswith("│ sheet "))
+    values, limits = (
+        [cell.strip() for cell in line.strip("│").split("│")] for line in lines[row : row + 2]
+    )
+    assert values[:3] == ["sheet", "6", "6"]
+    assert limits[:3] == ["", "", ""]
+    for value, limit in zip(values[3:], limits[3:], strict=True):
+        low, high = limit.split("–")
+        assert float(low) - 5e-4 <= float(value) <= float(high) + 5e-4
+    assert "sheet, 64-1023 px" in text
+    assert "below a number: its 95 % interval over images like these (1000 resamples" in text
+
+
+def test_compare_two_runs(
+    cli: Cli, calibrated_run: Path, run: Path, own_data: Path, tmp_path: Path
+) -> None:
+    a = shutil.copytree(calibrated_run, tmp_path / "a")
+    code, text, err = cli("evaluate", a, "--against", run)
+    assert code == 0
+    assert "comparing" in err
+    assert f"A is {a}, B is {run}, each at its own thresholds" in text
+    assert f"written: {a / 'evaluation/test/comparison.json'}" in text
+    saved = json.loads((a / "evaluation/test/comparison.json").read_text())
+    assert set(saved["categories"]) == {"plate", "sheet"}
+    assert saved["categories"]["plate"]["false_reject"] is None  # B is not calibrated
+    code, text, _ = cli("evaluate", a, "--against", run, "--json", "--data-root", own_data)
+    assert (code, json.loads(text)["images_hash"]) == (0, saved["images_hash"])
+    lines = (run / "split.csv").read_text().splitlines()
+    kept = [line for line in lines if "test_good_0" not in line]
+    (run / "split.csv").write_text("\n".join(kept) + "\n")
+    code, _, err = cli("evaluate", a, "--against", run)
+    assert code == 3
+    assert "these runs have others in this split (12 and 10)" in err
+
+
+def test_compare_refuses(cli: Cli, calibrated_run: Path, run: Path) -> None:
+    code, _, err = cli("evaluate", run, "--against", calibrated_run, "--memory", "1kB")
+    assert code == 3
+    assert "a comparison needs all maps of a category" in err
+    code, _, err = cli("evaluate", run, "--against", calibrated_run, "--no-intervals")
+    assert code == 3
+    assert "--against is about intervals: leave --no-intervals out" in err
+
+
+def test_the_tables_on_screen_have_every_metric() -> None:
+    assert list(numbers.COLUMNS) == list(METRICS)
+    assert list(numbers.LABEL_COLUMNS) == list(LABEL_METRICS)
+    assert list(numbers.SIZE_COLUMNS) == list(SIZE_METRICS)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from anomaly_u2net.calibration import Costs, false_reject, what_if
 from anomaly_u2net.errors import CalibrationError, InputError, LeakError
-from anomaly_u2net.evaluation import calibrate
+from anomaly_u2net.evaluation import calibrate, held_out_scores
 from anomaly_u2net.evaluation.predictions import predict_records
 from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -66,12 +67,72 @@ def test_no_images(segmenter: Segmenter) -> None:
 
 
 def test_too_few_images(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
-    with pytest.raises(CalibrationError, match=r"19"):
+    with pytest.raises(CalibrationError, match=r"plate: a false-reject rate .* at least 19"):
         calibrate(segmenter, held_out)
     weaker = calibrate(segmenter, held_out, allow_weaker=True)
     assert weaker.categories["plate"].image.promise.startswith("Weaker than the 5 % asked for")
 
 
 def test_an_unknown_rule(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
-    with pytest.raises(InputError, match=r"expected a pixel rule, one of false_reject, best_f1"):
-        calibrate(segmenter, held_out, pixel_rule="youden")  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=r"expected a pixel rule, one of false_reject, pixel_false_share"
+    ):
+        calibrate(segmenter, held_out, pixel_rule="youden")
+
+
+def test_two_thresholds_and_costs_reach_the_rules(
+    segmenter: Segmenter, held_out: list[ImageRecord]
+) -> None:
+    two = calibrate(segmenter, held_out, rule="both", false_reject=0.2, missed=0.5)
+    assert {t.image.rule for t in two.categories.values()} <= {"false_reject", "both"}
+    costs = Costs(overkill=1, escape=20, defect_rate=0.1)
+    cheap = calibrate(segmenter, held_out, rule="cost", costs=costs, false_reject=0.2)
+    assert cheap.categories["plate"].image.parameters == {
+        "overkill": 1.0, "escape": 20.0, "defect_rate": 0.1,
+    }  # fmt: skip
+    sure = calibrate(segmenter, held_out, false_reject=0.5, delta=0.1)
+    assert sure.categories["plate"].image.parameters == {"alpha": 0.5, "delta": 0.1}
+
+
+def test_images_of_one_part_count_once(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
+    parts = [replace(record, group=f"part {index // 2}") for index, record in enumerate(held_out)]
+    found = calibrate(segmenter, parts, false_reject=0.4).categories["plate"].image
+    own = dict(predict_records(segmenter, parts))["plate"]
+    good = [not ng for ng in own.defective]
+    groups = [r.group for r, ok in zip(own.records, good, strict=True) if ok]
+    scores = [s for s, ok in zip(own.scores, good, strict=True) if ok]
+    assert (found.unit, found.n) == ("group", len(set(groups)))
+    assert found.value == false_reject(scores, alpha=0.4, groups=groups)
+
+
+def test_held_out_scores_are_those_that_are_calibrated(
+    segmenter: Segmenter, held_out: list[ImageRecord]
+) -> None:
+    seen: list[ImageRecord] = []
+    scores = held_out_scores(segmenter, held_out, on_image=seen.append)
+    assert sorted(seen, key=str) == sorted(held_out, key=str)
+    assert {name: (one.good.size, one.defective.size) for name, one in scores.items()} == {
+        "plate": (4, 1), "sheet": (4, 1),
+    }  # fmt: skip
+    limits = calibrate(segmenter, held_out, false_reject=0.2).categories
+    for name, one in scores.items():
+        (row,) = what_if(one.good, one.defective, alphas=[0.2])
+        assert row.threshold == limits[name].image.value
+    with pytest.raises(LeakError, match="held-out"):
+        held_out_scores(segmenter, [replace(held_out[0], split="test")])
+
+
+def test_near_duplicates_without_groups_are_named(
+    segmenter: Segmenter, held_out: list[ImageRecord], caplog: pytest.LogCaptureFixture
+) -> None:
+    held_out_scores(segmenter, held_out)
+    assert not caplog.records
+    good = [r for r in held_out if r.category == "plate" and not r.defective]
+    calibrate(segmenter, [*held_out, good[0]], false_reject=0.2)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("plate: 1 of 6 calibration images look nearly like another one")
+    assert "groups.csv" in said
+    caplog.clear()
+    known = [replace(r, group=r.path.name) for r in [*held_out, good[0]]]
+    held_out_scores(segmenter, known)
+    assert not caplog.records

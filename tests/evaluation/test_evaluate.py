@@ -10,14 +10,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from anomaly_u2net.calibration import Calibration, CategoryThresholds, Threshold
 from anomaly_u2net.data.geometry import MEAN, STD
 from anomaly_u2net.errors import CalibrationError, DatasetError, MaskError
-from anomaly_u2net.evaluation import METRICS, evaluate, score_records
+from anomaly_u2net.evaluation import (
+    AT_THRESHOLDS,
+    METRICS,
+    RANKING,
+    Evaluation,
+    evaluate,
+    score_records,
+)
+from anomaly_u2net.evaluation.memory import plan_memory
 from anomaly_u2net.inference.bundle import ModelSpec
 from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.metrics import image_auroc, pixel_curve
+from anomaly_u2net.metrics import (
+    aupimo,
+    bootstrap_interval,
+    image_auroc,
+    image_f1_max,
+    pixel_curve,
+    pixels_by_image,
+)
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import ImageRecord
 
@@ -40,8 +56,8 @@ def spec() -> ModelSpec:
 
 
 def calibration(spec: ModelSpec, *, value: float = 0.5, f1: float | None = 0.5) -> Calibration:
-    limit = Threshold(value, "false_reject", "At most 5 %.", 19, 0.05, 0.05)
-    best = None if f1 is None else Threshold(f1, "best_f1", "No guarantee.", 20, None, None)
+    limit = Threshold(value, "false_reject", "At most 5 %.", 19, {"alpha": 0.05}, attained=0.05)
+    best = None if f1 is None else Threshold(f1, "best_f1", "No guarantee.", 20)
     return Calibration(
         categories={"tile": CategoryThresholds(limit, limit, best, best)},
         model_hash=spec.digest,
@@ -111,11 +127,28 @@ def test_numbers_by_hand(spec: ModelSpec, draw: Draw) -> None:
     assert row.metrics["pixel_auroc"] == pytest.approx(
         (20 * negatives + 60 * flat / 2) / (80 * negatives)
     )
-    assert row.labels == {
-        "cut": {"images": 1.0, "found": 1.0, "iou": 0.5},
-        "dent": {"images": 1.0, "found": 0.0, "iou": 0.0},
-    }
+    # Per image: F1 of 2 * 20 / 60 and 0, IoU of 20 / 40 and 0; one of two regions is touched.
+    assert row.metrics["mean_f1"] == pytest.approx((2 / 3 + 0) / 2)
+    assert row.metrics["mean_iou"] == (0.5 + 0) / 2
+    assert row.metrics["region_recall"] == 0.5
     assert list(row.metrics) == list(METRICS)
+    cut, dent = row.labels
+    assert (cut.name, cut.count, dent.name, dent.count) == ("cut", 1, "dent", 1)
+    # Against the good images: 0.8 beats 0.2 and 0.6; 0.2 ties with one and loses to the other.
+    assert (cut.metrics["image_auroc"], dent.metrics["image_auroc"]) == (1.0, 0.25)
+    assert (cut.metrics["found"], dent.metrics["found"]) == (1.0, 0.0)
+    assert (cut.metrics["iou"], dent.metrics["iou"]) == (0.5, 0.0)
+    others = 3 * 600 - 40  # two good images, and what is good in the image of the cut
+    assert cut.metrics["pixel_auroc"] == pytest.approx(
+        (20 * others + 20 * (others - 10) / 2) / (40 * others)
+    )
+    # Both regions have 40 pixels: all are in the bucket below 64.
+    small, *larger = row.sizes
+    assert (small.name, small.count) == ("< 64 px", 2)
+    assert small.metrics == {"recall": 0.5, "overlap": 0.25}
+    assert {value for part in larger for value in part.metrics.values()} == {None}
+    # Two images of a kind are too few for an interval.
+    assert {(n.low, n.high) for n in row.numbers.values() if n} == {(None, None)}
 
 
 def test_they_are_the_numbers_of_the_metrics(spec: ModelSpec, draw: Draw) -> None:
@@ -130,21 +163,32 @@ def test_they_are_the_numbers_of_the_metrics(spec: ModelSpec, draw: Draw) -> Non
     for mask in masks[1:]:
         mask[box(3, 3, 6, 6)] = True
     curve = pixel_curve(maps, masks)
-    metrics = evaluate(segmenter, records).categories[0].metrics
+    (row,) = evaluate(segmenter, records).categories
+    metrics = row.metrics
     assert metrics["pixel_auroc"] == curve.auroc()
     assert metrics["pixel_ap"] == curve.ap()
     assert metrics["aupro_0.30"] == curve.aupro(fpr_limit=0.3)
     assert metrics["aupro_0.05"] == curve.aupro(fpr_limit=0.05)
     assert metrics["pixel_f1_max"] == curve.f1_max()
-    assert metrics["image_auroc"] == image_auroc([m.max() for m in maps], [False, True, True])
+    scores = [float(m.max()) for m in maps]
+    assert metrics["image_auroc"] == image_auroc(scores, [False, True, True])
+    assert metrics["image_f1_max"] == image_f1_max(scores, [False, True, True])
+    assert metrics["aupimo"] == pytest.approx(aupimo(maps, masks), abs=1e-15)
+    for label, place in (("cut", 1), ("dent", 2)):
+        own = pixel_curve([maps[0], maps[place]], [masks[0], masks[place]])
+        found = {part.name: part.metrics for part in row.labels}[label]
+        assert found["pixel_auroc"] == own.auroc()
+        assert found["pixel_ap"] == own.ap()
+        assert found["aupro_0.30"] == own.aupro(fpr_limit=0.3)
 
 
 def test_without_a_calibration_nothing_needs_a_threshold(spec: ModelSpec, draw: Draw) -> None:
     records = [draw(), draw("cut", box=box(5, 5, 5, 4), mask=box(5, 5, 5, 8))]
     (row,) = evaluate(Segmenter(answer, spec), records).categories
-    empty = {"pixel_f1", "pixel_iou", "pixel_iou_best_f1", "false_reject", "missed"}
-    assert {name for name, value in row.metrics.items() if value is None} == empty
-    assert row.labels == {}
+    assert {name for name, value in row.metrics.items() if value is None} == set(AT_THRESHOLDS)
+    assert (row.labels[0].metrics["found"], row.labels[0].metrics["iou"]) == (None, None)
+    assert row.labels[0].metrics["image_auroc"] is not None
+    assert row.sizes == ()
 
 
 def test_a_category_without_thresholds_of_its_own(spec: ModelSpec, draw: Draw) -> None:
@@ -165,9 +209,10 @@ def test_undefined_is_null_and_na_never_a_number(
     saved = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert saved["mean"] == dict.fromkeys(METRICS)
     header, tile, mean = csv.reader((tmp_path / "out/evaluation.csv").read_text().splitlines())
-    assert header == ["category", "good", "defective", *METRICS]
-    assert tile == ["tile", "2", "0", *["n/a"] * len(METRICS)]
-    assert mean == ["mean", "", "", *["n/a"] * len(METRICS)]
+    columns = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
+    assert header == ["category", "good", "defective", "engine", *columns]
+    assert tile == ["tile", "2", "0", "exact", *["n/a"] * len(columns)]
+    assert mean == ["mean", "", "", "exact", *["n/a"] * len(columns)]
 
 
 def test_the_mean_is_over_categories_and_needs_all(spec: ModelSpec, draw: Draw) -> None:
@@ -190,7 +235,7 @@ def test_what_produced_it_is_saved(spec: ModelSpec, draw: Draw, tmp_path: Path) 
     result.save(tmp_path)
     saved = json.loads((tmp_path / "evaluation.json").read_text())
     assert saved == result.to_dict()
-    assert saved["format"] == "anomaly_u2net.evaluation/1"
+    assert saved["format"] == "anomaly_u2net.evaluation/2"
     assert saved["split"] == "validation"
     assert (saved["model_hash"], saved["recipe_hash"]) == (spec.digest, spec.recipe_hash)
     assert saved["calibration_hash"] == known.digest
@@ -224,3 +269,147 @@ def test_a_calibration_of_another_model_is_refused(spec: ModelSpec) -> None:
     other = spec.model_copy(update={"name": "other"})
     with pytest.raises(CalibrationError, match=r"was made for model .*, not for this one"):
         Segmenter(answer, spec, calibration=calibration(other))
+
+
+# --- intervals
+
+
+@pytest.fixture
+def many(draw: Draw) -> list[ImageRecord]:
+    """8 good images and 6 of each of two defects, more and less easy to find."""
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(20):
+        place = box(*rng.integers(0, 10, 2), 6, 8)
+        found = box(*rng.integers(0, 10, 2), 6, 8)
+        label = "good" if number < 8 else ("cut", "dent")[number % 2]
+        gray = int(rng.integers(60, 160 if label == "good" else 250))
+        found = place if label == "cut" else found
+        mask = None if label == "good" else place
+        records.append(draw(label, box=found, gray=gray, mask=mask))
+    return records
+
+
+def test_every_number_has_its_interval(spec: ModelSpec, many: list[ImageRecord]) -> None:
+    segmenter = Segmenter(answer, spec, calibration=calibration(spec))
+    (row,) = evaluate(segmenter, many).categories
+    parts = [row.numbers, *(part.numbers for part in row.labels), row.sizes[0].numbers]
+    for numbers in parts:
+        for name, number in numbers.items():
+            assert number is not None, name
+            assert number.low is not None, name
+            assert number.low <= number.value <= number.high, name
+            assert number.certified is None
+    cut, dent = row.labels
+    assert cut.numbers["pixel_auroc"].low > dent.numbers["pixel_auroc"].value
+    maps = [segmenter.predict(record.path) for record in many]
+    masks = [
+        np.zeros((20, 30), bool)
+        if record.mask is None
+        else np.asarray(Pillow.open(record.mask)) > 0
+        for record in many
+    ]
+    expected = bootstrap_interval(pixels_by_image(maps, masks).auroc())
+    found = row.numbers["pixel_auroc"]
+    # The images are measured in another order, so the draws are others.
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+def test_images_of_a_group_are_drawn_together(spec: ModelSpec, many: list[ImageRecord]) -> None:
+    """Twice the same part is not twice as sure; without the group it would seem so."""
+    segmenter = Segmenter(answer, spec, calibration=calibration(spec))
+    named = [replace(record, group=record.path.stem) for record in many]
+
+    def width(records: list[ImageRecord]) -> float:
+        number = evaluate(segmenter, records).categories[0].numbers["pixel_f1"]
+        assert number is not None
+        return number.high - number.low
+
+    assert width(named * 2) == pytest.approx(width(many), rel=0.1)
+    assert width(many * 2) < 0.8 * width(many)
+
+
+def test_no_intervals_changes_no_number(spec: ModelSpec, many: list[ImageRecord]) -> None:
+    segmenter = Segmenter(answer, spec, calibration=calibration(spec))
+    plain, full = (evaluate(segmenter, many, intervals=on).categories[0] for on in (False, True))
+    assert plain.metrics == full.metrics
+    assert [part.metrics for part in plain.labels] == [part.metrics for part in full.labels]
+    assert {n.low for n in plain.numbers.values() if n} == {None}
+
+
+def test_the_mean_recovers_its_interval_from_the_categories(
+    spec: ModelSpec, many: list[ImageRecord]
+) -> None:
+    records = [*many, *(replace(record, category="brick") for record in many)]
+    result = evaluate(Segmenter(answer, spec), records)
+    one, mean = result.categories[0].numbers["pixel_ap"], result.mean_numbers["pixel_ap"]
+    assert one is not None
+    assert mean is not None
+    assert mean.value == pytest.approx(one.value)
+    # Two equal and independent halves: the spread of the mean is smaller by the root of 2.
+    assert mean.value - mean.low == pytest.approx((one.value - one.low) / 2**0.5)
+    assert mean.high - mean.value == pytest.approx((one.high - one.value) / 2**0.5)
+
+
+# --- memory
+
+
+def numbers(result: Evaluation) -> list[dict]:
+    (row,) = result.categories
+    return [row.numbers, *(part.numbers for part in row.labels)]
+
+
+def test_with_little_memory_it_streams_and_its_certificates_hold(
+    spec: ModelSpec, many: list[ImageRecord]
+) -> None:
+    segmenter = Segmenter(answer, spec, calibration=calibration(spec))
+    exact, streamed = (evaluate(segmenter, many, memory=m) for m in (1 << 40, 10_000))
+    assert (exact.engine, exact.certified_within) == ("exact", 0.0)
+    assert streamed.engine == "streaming"
+    assert 0 < streamed.certified_within < 1e-3
+    certified = set()
+    for sure, found in zip(numbers(exact), numbers(streamed), strict=True):
+        for name, number in found.items():
+            if name == "aupimo":
+                assert number is None
+            elif number.certified is None:
+                assert number == sure[name]  # needs no map: the same number, the same interval
+            else:
+                certified.add(name)
+                low, high = number.certified
+                assert low <= sure[name].value <= high
+                assert low <= number.value <= high
+                assert number.low is None
+    assert certified == {n for n in RANKING if n.startswith(("pixel", "aupro"))}
+    saved = streamed.to_dict()
+    assert saved["engine"] == "streaming"
+    low, high = saved["mean"]["pixel_ap"]["certified"]
+    assert low <= exact.mean["pixel_ap"] <= high
+    assert [part["regions"] for part in saved["categories"][0]["region_sizes"].values()] == [
+        12, 0, 0, 0,
+    ]  # fmt: skip
+
+
+def test_streaming_without_defects_is_undefined_too(spec: ModelSpec, draw: Draw) -> None:
+    (row,) = evaluate(Segmenter(answer, spec), [draw(), draw()], memory=1).categories
+    assert set(row.metrics.values()) == {None}
+    defects = [draw("cut", mask=box(0, 0, 4, 4)) for _ in range(2)]
+    (row,) = evaluate(Segmenter(answer, spec), defects, memory=1).categories
+    assert row.metrics["pixel_auroc"] == 0.5
+    assert row.metrics["image_auroc"] is None
+
+
+def test_it_is_exact_from_the_bytes_on_that_it_needs(spec: ModelSpec, draw: Draw) -> None:
+    records = [draw() for _ in range(3)] + [draw(category="brick")]
+    needed = plan_memory(records).needed
+    assert needed > 3 * 20 * 30 * 5  # the largest category
+    segmenter = Segmenter(answer, spec)
+    assert evaluate(segmenter, records, memory=needed).engine == "exact"
+    assert evaluate(segmenter, records, memory=needed - 1).engine == "streaming"
+    assert evaluate(segmenter, records, memory=needed - 1, intervals=False).engine == "exact"
+
+
+def test_progress_is_told_image_by_image(spec: ModelSpec, many: list[ImageRecord]) -> None:
+    seen: list[ImageRecord] = []
+    evaluate(Segmenter(answer, spec), many, on_image=seen.append, intervals=False)
+    assert sorted(seen, key=lambda r: r.path) == sorted(many, key=lambda r: r.path)

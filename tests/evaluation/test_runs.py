@@ -87,7 +87,9 @@ def test_a_folder_without_test_images(tiny_run: Path, own_data: Path) -> None:
         other_records(tiny_run, own_data)
 
 
-def test_groups_are_for_splitting_only(tiny_run: Path, own_data: Path, tmp_path: Path) -> None:
+def test_groups_of_other_images_are_read_where_known(
+    tiny_run: Path, own_data: Path, tmp_path: Path
+) -> None:
     """The card of the run may promise groups.csv; images that are only measured need none."""
     card = tmp_path / "mine.yaml"
     write_text(
@@ -99,7 +101,12 @@ def test_groups_are_for_splitting_only(tiny_run: Path, own_data: Path, tmp_path:
     run.mkdir()
     shutil.copy(tiny_run / "split.csv", run)
     run_recipe(tiny_run).with_overrides([f"data.card={card}"]).save(run / "recipe.yaml")
-    assert len(other_records(run, own_data)) == 12
+    assert {record.group for record in other_records(run, own_data)} == {None}
+    shutil.rmtree(own_data / "sheet")
+    names = sorted(path.name for path in own_data.glob("plate/test/*/*.png"))
+    lines = [f"{name},{number // 2}" for number, name in enumerate(names)]
+    write_text(own_data / "plate/groups.csv", "\n".join(["file,lot", *lines]) + "\n")
+    assert [record.group for record in other_records(run, own_data)] == list("001122")
 
 
 def test_a_card_that_names_its_categories_does_not_refuse_other_folders(

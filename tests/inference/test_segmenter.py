@@ -38,12 +38,12 @@ def red(batch: np.ndarray) -> np.ndarray:
 
 
 def calibrated(spec: ModelSpec, *names: str, image: float = 0.6, pixel: float = 0.5) -> Calibration:
-    rule = ("false_reject", "At most 5 %.", 19, 0.05, 0.05)
+    image_limit, pixel_limit = (
+        Threshold(value, "false_reject", "At most 5 %.", 19, {"alpha": 0.05}, attained=0.05)
+        for value in (image, pixel)
+    )
     return Calibration(
-        categories={
-            name: CategoryThresholds(Threshold(image, *rule), Threshold(pixel, *rule), None, None)
-            for name in names
-        },
+        categories={name: CategoryThresholds(image_limit, pixel_limit) for name in names},
         model_hash=spec.digest,
         recipe_hash=spec.recipe_hash,
         split="calibration",

@@ -1,0 +1,153 @@
+"""The pixel numbers of one category: exact, with all maps at hand, or streamed, map by map.
+
+The exact curve, the counts by image and the binned curve of the streaming engine have the same
+methods, so one table of names serves all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from anomaly_u2net.evaluation.facts import or_none
+from anomaly_u2net.evaluation.predictions import Predictions
+from anomaly_u2net.metrics import (
+    ByImage,
+    Certified,
+    CurvesByImage,
+    PixelCurve,
+    PixelHistogram,
+    pimo_curve,
+    pixel_curve,
+    pixels_by_image,
+    ratio_by_image,
+)
+from anomaly_u2net.types import GOOD, Mask, ScoreMap
+
+#: An exact number, one that can be resampled, or one with a certificate.
+Found: TypeAlias = float | ByImage | Certified | None
+
+#: From a `PixelCurve`, `CurvesByImage` or `BinnedCurve` to its numbers.
+CURVE_NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "pixel_auroc": lambda curve: curve.auroc(),
+    "pixel_ap": lambda curve: curve.ap(),
+    "aupro_0.30": lambda curve: curve.aupro(fpr_limit=0.30),
+    "aupro_0.05": lambda curve: curve.aupro(fpr_limit=0.05),
+    "pixel_f1_max": lambda curve: curve.f1_max(),
+}
+#: Those of them that a defect type has.
+LABEL_NUMBERS = ("pixel_auroc", "pixel_ap", "aupro_0.30")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelNumbers:
+    """The pixel numbers of all images, and of each defect type against all good images."""
+
+    numbers: Mapping[str, Found]
+    labels: Mapping[str, Mapping[str, Found]]
+
+
+def exact_pixels(found: Predictions, *, intervals: bool) -> PixelNumbers:
+    """Every number exact; with ``intervals``, each as what every image adds to it."""
+    curve = pixel_curve(found.maps, found.masks)
+    by_image = None
+    if intervals:
+        by_image = or_none(lambda: pixels_by_image(found.maps, found.masks, curve=curve))
+    numbers: dict[str, Found] = _of_curve(curve if by_image is None else by_image, CURVE_NUMBERS)
+    numbers["aupimo"] = or_none(lambda: _aupimo(found.maps, found.masks))
+    kinds = [record.label for record in found.records]
+    good = _sorted_pixels([m for m, kind in zip(found.maps, kinds, strict=True) if kind == GOOD])
+    labels: dict[str, Mapping[str, Found]] = {}
+    for label in sorted(set(kinds) - {GOOD}):
+        own = [place for place, kind in enumerate(kinds) if kind == label]
+        part = pixel_curve([found.maps[i] for i in own], [found.masks[i] for i in own])
+        part = _with_good(part, good)
+        rows = [place for place, kind in enumerate(kinds) if kind in (label, GOOD)]
+        labels[label] = _of_curve(
+            part if by_image is None else _of_images(by_image, part, rows), LABEL_NUMBERS
+        )
+    return PixelNumbers(numbers, labels)
+
+
+class StreamedPixels:
+    """The same numbers from maps that are seen once, in constant memory.
+
+    Give the good images first, then the defect types one after another: three histograms of 29 MB
+    are held, whatever the number of images and types. AUPIMO and intervals need the maps.
+    """
+
+    def __init__(self) -> None:
+        self._all, self._good, self._own = (PixelHistogram() for _ in range(3))
+        self._label = GOOD
+        self._labels: dict[str, Mapping[str, Found]] = {}
+
+    def update(self, score_map: ScoreMap, mask: Mask, *, label: str) -> None:
+        """Count one image of a defect type, or a good one."""
+        if label != self._label:
+            self._close()
+            self._label = label
+        self._own.update(score_map, mask)
+
+    def finish(self) -> PixelNumbers:
+        """The numbers, after the last image."""
+        self._close()
+        numbers: dict[str, Found] = _of_curve(self._all.curve(), CURVE_NUMBERS)
+        return PixelNumbers(numbers | {"aupimo": None}, self._labels)
+
+    def _close(self) -> None:
+        """Take the images of one label in: into the sum, and against the good ones."""
+        if self._label == GOOD:
+            self._good = self._own
+        else:
+            self._labels[self._label] = _of_curve((self._good + self._own).curve(), LABEL_NUMBERS)
+        self._all += self._own
+        self._own = PixelHistogram()
+
+
+def _of_curve(curve: Any, names: Sequence[str] | Mapping[str, Any]) -> dict[str, Found]:
+    return {name: or_none(partial(CURVE_NUMBERS[name], curve)) for name in names}
+
+
+def _aupimo(maps: Sequence[ScoreMap], masks: Sequence[Mask]) -> ByImage:
+    """The mean over defective images; the rates of the good images are held as they are."""
+    curve = pimo_curve(maps, masks)
+    values, defective = np.zeros(len(maps)), np.zeros(len(maps))
+    values[curve.images] = np.minimum(curve.per_image(), 1.0)  # a sum of weights may round above
+    defective[curve.images] = 1.0
+    return ratio_by_image(values, defective)
+
+
+def _sorted_pixels(maps: Sequence[ScoreMap]) -> np.ndarray[Any, Any]:
+    pixels = np.concatenate([m.ravel() for m in maps]) if maps else np.zeros(0, np.float32)
+    pixels.sort()
+    return pixels
+
+
+def _with_good(curve: PixelCurve, good: np.ndarray[Any, Any]) -> PixelCurve:
+    """The curve of some images and the sorted pixels (n,) of good ones: their counts add up."""
+    scores = curve.scores.astype(good.dtype, copy=False)
+    return replace(
+        curve,
+        fp=curve.fp + good.size - np.searchsorted(good, scores, side="left"),
+        fp_above=curve.fp_above + good.size - np.searchsorted(good, scores, side="right"),
+        negatives=curve.negatives + good.size,
+    )
+
+
+def _of_images(by_image: CurvesByImage, curve: PixelCurve, rows: list[int]) -> CurvesByImage:
+    """What the images ``rows`` add to their own ``curve``, at the corners of the whole one."""
+    overlap = by_image.overlap
+    return CurvesByImage(
+        curve=curve,
+        tp=by_image.tp[rows],
+        fp=by_image.fp[rows],
+        overlap=None if overlap is None else overlap[rows],
+        positives=by_image.positives[rows],
+        negatives=by_image.negatives[rows],
+        regions=by_image.regions[rows],
+        ties=by_image.ties,
+    )

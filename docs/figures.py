@@ -1,0 +1,118 @@
+"""The figures of docs/learn/numbers.md, written to docs/img.
+
+usage: python docs/figures.py [--run RUN --data DATA]
+
+``pro.png`` is drawn from a map made here. ``minmax.png`` shows real maps of a trained run, on a good
+and a defective image of the built-in sample: give the run and the sample's folder. Needs matplotlib
+(the extra ``report``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from anomaly_u2net.calibration import CategoryThresholds
+from anomaly_u2net.data.images import image_files, read_image
+from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.metrics import pixel_curve
+from anomaly_u2net.visual import heatmap
+
+IMAGES = Path(__file__).parent / "img"
+#: Up to this false positive rate AUPRO takes the area.
+LIMIT = 0.3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, help="a calibrated run on the sample, for minmax.png")
+    parser.add_argument("--data", type=Path, help="the folder of the sample")
+    arguments = parser.parse_args()
+    IMAGES.mkdir(exist_ok=True)
+    draw_pro(IMAGES / "pro.png")
+    if arguments.run is not None:
+        draw_minmax(arguments.run, arguments.data, IMAGES / "minmax.png")
+
+
+def draw_pro(path: Path) -> None:
+    """A stain that is found and a hole that is not; recall of pixels and of regions."""
+    import matplotlib.pyplot as plt
+
+    scores, mask = stain_and_hole()
+    points = pixel_curve([scores], [mask]).points()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1, 1.5))
+    left.imshow(scores, cmap="inferno", vmin=0, vmax=1)
+    left.contour(mask, levels=[0.5], colors="#28beff", linewidths=1.5)
+    left.set_axis_off()
+    left.set_title("scores, true defects outlined", fontsize=9)
+    right.plot(points.fpr, points.tpr, color="#888888", label="pixel recall (ROC)")
+    right.plot(points.fpr, points.pro, color="#c0392b", label="per-region overlap (PRO)")
+    assert points.pro is not None
+    inside = points.fpr < LIMIT
+    rates = np.append(points.fpr[inside], LIMIT)
+    pro = np.append(points.pro[inside], np.interp(LIMIT, points.fpr, points.pro))
+    right.fill_between(rates, pro, color="#c0392b", alpha=0.15, linewidth=0)
+    right.axvline(LIMIT, color="#c0392b", linewidth=0.8, linestyle=":")
+    right.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate of pixels")
+    right.legend(loc="lower right", fontsize=8, frameon=False)
+    _finish(figure, path)
+
+
+def draw_minmax(run: Path, data: Path, path: Path) -> None:
+    """A good and a defective part, each on the absolute scale and stretched to its own range."""
+    import matplotlib.pyplot as plt
+
+    segmenter = Segmenter.load(run)
+    category = segmenter.categories[0]
+    assert segmenter.calibration is not None
+    thresholds: CategoryThresholds = segmenter.calibration.for_category(category)
+    assert thresholds.pixel is not None
+    test = data / category / "test"
+    kind = sorted(folder.name for folder in test.iterdir() if folder.name != "good")[0]
+    figure, axes = plt.subplots(2, 3, figsize=(6.0, 4.3))
+    for row, label in zip(axes, ("good", kind), strict=True):
+        image = read_image(image_files(test / label)[0])
+        scores = segmenter.predict(image)
+        low, high = float(scores.min()), float(scores.max())
+        stretched = (scores - low) / (high - low)
+        pictures = {
+            f"{category}, {label}": image,
+            f"as scored, highest {high:.3f}": heatmap(scores, threshold=thresholds.pixel.value),
+            "stretched by its own min and max": heatmap(
+                stretched.astype(np.float32), threshold=thresholds.pixel.value
+            ),
+        }
+        for place, (title, picture) in zip(row, pictures.items(), strict=True):
+            place.imshow(picture)
+            place.set_axis_off()
+            place.set_title(title, fontsize=8)
+    _finish(figure, path)
+
+
+def stain_and_hole() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A map (64, 64) of faint noise in which only the larger of two defects is seen."""
+    mask = np.zeros((64, 64), bool)
+    mask[8:48, 8:48] = True
+    mask[54:60, 54:60] = True
+    scores = np.random.default_rng(0).uniform(0, 0.3, mask.shape).astype(np.float32)
+    scores[8:48, 8:48] += 0.6
+    return scores, mask
+
+
+def _finish(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    with Pillow.open(path) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Pillow.Dither.NONE)
+    small.save(path, optimize=True)
+    size = path.stat().st_size
+    print(f"{path}: {size / 1000:.0f} kB")
+    assert size <= 60_000, "a figure of these pages has at most 60 kB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""``calibrate``: from a run or a file of scores, by every rule; and REVIEW through ``score``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anomaly_u2net.calibration import IMAGE_RULES, PIXEL_RULES, Calibration, what_if
+from anomaly_u2net.cli.calibrate import OPTIONS
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny run, not calibrated, to write into."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """60 good nuts with the scores 1 to 60, 26 bent ones with 55 to 80, on no scale of ours."""
+    good = [f"nut,good,{score},{score}" for score in range(1, 61)]
+    bent = [f"nut,bent,{score},b{score}" for score in range(55, 81)]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(["category,label,score,serial", *good, *bent]) + "\n")
+    return path
+
+
+# --- from a run
+
+
+def test_calibrate(cli: Cli, run: Path) -> None:
+    code, out, err = cli("calibrate", run, "--false-reject", "0.2")
+    assert code == 0, err
+    assert f"written: {run / 'calibration.json'}" in out
+    assert "plate: image: Of new good images like the 4 held out, at most 20 %" in out
+    saved = Calibration.load(run / "calibration.json")
+    code, out, _ = cli("calibrate", run, "--false-reject", "0.2", "--json", "--backend", "torch")
+    again = json.loads(out)
+    assert code == 0
+    for name, thresholds in saved.categories.items():
+        value = again["categories"][name]["image"]["value"]
+        assert value == pytest.approx(thresholds.image.value, rel=1e-3)  # torch and onnxruntime
+
+
+def test_calibrate_refuses_test_images(cli: Cli, run: Path) -> None:
+    code, out, err = cli("calibrate", run, "--split", "test")
+    assert (code, out) == (3, "")
+    assert "a threshold chosen on test images makes the test meaningless" in err
+    assert not (run / "calibration.json").exists()
+
+
+def test_calibrate_needs_enough_images_or_leave(cli: Cli, run: Path) -> None:
+    code, out, err = cli("calibrate", run)
+    assert (code, out) == (3, "")
+    assert "plate: a false-reject rate of 0.05 needs at least 19" in err
+    assert not (run / "calibration.json").exists()
+    code, out, _ = cli("calibrate", run, "--allow-weaker")
+    assert code == 0
+    assert "Weaker than the 5 % asked for" in out
+
+
+def test_calibrate_without_held_out_images(cli: Cli, run: Path) -> None:
+    lines = (run / "split.csv").read_text().splitlines()
+    kept = [line for line in lines if ",calibration," not in line]
+    (run / "split.csv").write_text("\n".join(kept) + "\n")
+    code, _, err = cli("calibrate", run)
+    assert code == 3
+    assert "there are no held-out images: set data.calibration_fraction above 0" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "image", "pixel", "parameters"),
+    [
+        (["--delta=0.1", "--false-reject=0.5"], "false_reject", "false_reject",
+         {"alpha": 0.5, "delta": 0.1}),
+        (["--rule=missed_defects", "--missed=0.5", "--false-reject=0.2"],
+         "missed_defects", "false_reject", {"beta": 0.5}),
+        (["--rule=cost", "--overkill=2", "--escape=50", "--defect-rate=0.01",
+          "--pixel-rule=any_missed", "--missed=0.5"],
+         "cost", "any_missed", {"overkill": 2.0, "escape": 50.0, "defect_rate": 0.01}),
+        (["--rule=best_f1", "--pixel-rule=best_f1"], "best_f1", "best_f1", {}),
+        (["--rule=mean_sigma", "--sigmas=2", "--pixel-rule=mean_sigma"],
+         "mean_sigma", "mean_sigma", {"sigmas": 2.0}),
+        (["--pixel-rule=pixel_false_share", "--allow-weaker"],
+         "false_reject", "pixel_false_share", {"alpha": 0.05}),
+    ],
+)  # fmt: skip
+def test_every_rule(
+    cli: Cli,
+    run: Path,
+    tmp_path: Path,
+    options: list[str],
+    image: str,
+    pixel: str,
+    parameters: dict[str, float],
+) -> None:
+    code, out, err = cli("calibrate", run, *options, "--out", tmp_path / "own.json")
+    assert code == 0, err
+    found = Calibration.load(tmp_path / "own.json").for_category("plate")
+    assert found.pixel is not None
+    assert (found.image.rule, found.pixel.rule) == (image, pixel)
+    assert found.image.parameters == parameters
+    assert f"plate: image: {found.image.promise}" in out
+    assert f"plate: pixel: {found.pixel.promise}" in out
+    assert not (run / "calibration.json").exists()
+
+
+def test_options_are_known_for_every_rule() -> None:
+    assert set(OPTIONS) == {*IMAGE_RULES, *PIXEL_RULES}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--false-reject", "0"], "expected a false-reject rate between 0 and 1"),
+        (["--rule", "youden"], "expected a rule, one of false_reject, missed_defects, both, cost"),
+        (["--pixel-rule", "youden"], "expected a pixel rule, one of false_reject, pixel_false_"),
+        (["--backend", "tensorrt"], "unknown backend 'tensorrt': expected auto, onnx, torch"),
+        (["--moved-to", "nothing"], "are missing"),
+        (["--sigmas", "2"],
+         "the options of --rule false_reject and --pixel-rule false_reject are --false-reject, "
+         "--delta, --allow-weaker: leave --sigmas out"),
+        (["--rule=best_f1", "--pixel-rule=best_f1", "--allow-weaker"],
+         "--pixel-rule best_f1 are none: leave --allow-weaker out"),
+        (["--missed", "0.1"], "leave --missed out"),
+        (["--rule", "cost", "--overkill", "1"],
+         "--rule cost needs --escape, --defect-rate too: what one good part called NG"),
+        (["--rule=cost", "--overkill=0", "--escape=1", "--defect-rate=0.1"],
+         "expected a cost of overkill above 0, got 0.0"),
+        (["--pixel-rule=pixel_false_share", "--false-reject=0.5", "--delta=0.1"],
+         "pixel_false_share holds on average only: leave delta out"),
+        (["--scores", "s.csv"], "and --scores were both given: give one"),
+        (["--what-if", "--missed", "0.1"], "--what-if shows many rates and writes nothing: leave"),
+        (["--what-if", "--out", "a.json"], "leave --out out"),
+        (["--what-if", "--rule", "both"], "leave --rule out"),
+    ],
+)  # fmt: skip
+def test_calibrate_refuses(cli: Cli, run: Path, options: list[str], text: str) -> None:
+    code, out, err = cli("calibrate", run, *options)
+    assert (code, out) == (3, "")
+    assert text in err
+    assert "Traceback" not in err
+    assert not (run / "calibration.json").exists()
+
+
+def test_what_if(cli: Cli, run: Path) -> None:
+    code, out, err = cli("calibrate", run, "--what-if")
+    assert code == 0, err
+    lines = [line.replace("│", " ").split() for line in out.splitlines()]
+    assert ["0.05", "19", "no", *["n/a"] * 5] in lines
+    assert sum(line[:3] == ["0.2", "4", "yes"] for line in lines) == 2  # plate and sheet
+    assert "plate: 4 good, 1 defective images held out" in out
+    assert "choose the rate first" in out
+    assert not (run / "calibration.json").exists()
+
+
+# --- from a file of scores
+
+
+def test_scores_of_any_tool(
+    cli: Cli, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("calibrate", "--scores", table)
+    assert code == 0, err
+    assert "written: calibration.json" in out
+    assert "warning" not in out  # 58 is no saturated score: the scale is the tool's own
+    found = Calibration.load("calibration.json")
+    # The ⌈61 × 0.95⌉ = 58th smallest of 60.
+    assert found.for_category("nut").image.value == 58.0
+    assert found.for_category("nut").pixel is None
+    options = ["--rule", "both", "--missed", "0.2", "--delta", "0.1", "--out", "two.json"]
+    code, out, _ = cli("calibrate", "--scores", table, *options, "--json")
+    two = Calibration.load("two.json")
+    assert code == 0
+    assert json.loads(out) == json.loads(json.dumps(two.to_dict()))
+    assert two.for_category("nut").image.value == 60.0
+    assert two.for_category("nut").review is not None
+
+
+def test_what_if_of_scores_is_the_librarys(cli: Cli, table: Path, tmp_path: Path) -> None:
+    code, out, err = cli("calibrate", "--scores", table, "--what-if", "--delta", "0.1", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    rows = what_if(range(1, 61), range(55, 81), delta=0.1)
+    assert found["delta"] == 0.1
+    assert [row["threshold"] for row in found["categories"]["nut"]] == [r.threshold for r in rows]
+    assert found["categories"]["nut"][4]["overkill_interval"] == list(rows[4].overkill_interval)
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_groups_in_the_file_count_parts(cli: Cli, table: Path) -> None:
+    lines = table.read_text().splitlines()
+    lines[0] = "category,label,score,group"
+    lines[1:] = [
+        line.rsplit(",", 1)[0] + (f",{i // 3}" if ",good," in line else f",b{i}")
+        for i, line in enumerate(lines[1:])
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    code, out, _ = cli(
+        "calibrate", "--scores", table, "--json", "--out", table.with_suffix(".json")
+    )
+    image = json.loads(out)["categories"]["nut"]["image"]
+    assert (code, image["n"], image["unit"], image["value"]) == (0, 20, "group", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "nothing to calibrate: name RUN, the folder of a training run, or give --scores"),
+        (["--scores", "none.csv"], "none.csv: expected a CSV file of scores that can be read"),
+        (["--scores", "TABLE", "--backend", "onnx"], "no images and no model: leave --backend out"),
+        (["--scores", "TABLE", "--pixel-rule", "best_f1"], "leave --pixel-rule out"),
+        (["--scores", "TABLE", "--moved-to", "x"], "leave --moved-to out"),
+        (["--scores", "TABLE", "--split", "test"], "makes the test meaningless"),
+        (["--scores", "TABLE", "--rule", "best_f1", "--delta", "0.1"],
+         "the options of --rule best_f1 are none: leave --delta out"),
+        (["--scores", "TABLE", "--false-reject", "0.001"], "nut: a false-reject rate of 0.001"),
+    ],
+)  # fmt: skip
+def test_scores_refuse(
+    cli: Cli, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    options: list[str], text: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    given = [str(table) if word == "TABLE" else word for word in options]
+    code, out, err = cli("calibrate", *given)
+    assert (code, out) == (3, "")
+    assert text in err
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_no_model_takes_the_calibration_of_plain_scores(
+    cli: Cli, run: Path, table: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    assert cli("calibrate", "--scores", table, "--out", run / "calibration.json")[0] == 0
+    good = tiny_data / "plate" / "validation" / "good"
+    code, _, err = cli("score", run, good, "--out", tmp_path / "out")
+    assert code == 3
+    assert "run 'anomaly-u2net calibrate' again" in err
+
+
+# --- REVIEW
+
+
+def test_review_rows_exit_with_1(
+    cli: Cli, calibrated_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(calibrated_run, tmp_path / "run"))
+    made = Calibration.load(run / "calibration.json")
+    plate = made.for_category("plate")
+    # Below every score: what was OK is REVIEW now, and what was NG stays NG.
+    lower = replace(plate.image, value=plate.image.value / 1e6, rule="missed_defects")
+    replace(made, categories={**made.categories, "plate": replace(plate, review=lower)}).save(
+        run / "calibration.json"
+    )
+    good = tiny_data / "plate" / "validation" / "good"
+    options = ["--out", tmp_path / "out", "--overlays"]
+    code, out, err = cli("score", run, good, *options)
+    assert code == 1, err
+    fields = dict(line.split(None, 1) for line in out.splitlines())
+    assert (fields["review"], fields["ok"], fields["ng"]) == ("4", "0", "0")
+    code, out, _ = cli("score", run, good, good.parent / "spot", *options, "--json")
+    found = json.loads(out)
+    assert (code, found["summary"]["review"], found["summary"]["ng"]) == (1, 4, 1)
+    assert [row["verdict"] for row in found["rows"]] == ["REVIEW"] * 4 + ["NG"]
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 5

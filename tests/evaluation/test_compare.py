@@ -1,0 +1,134 @@
+"""Is A better than B? The stub networks answer with what is drawn, B less surely."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly_u2net.calibration import Calibration, CategoryThresholds, Threshold
+from anomaly_u2net.data.geometry import MEAN, STD
+from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.evaluation import METRICS, evaluate
+from anomaly_u2net.evaluation.compare import compare, same_images, verdict
+from anomaly_u2net.inference.bundle import ModelSpec
+from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.types import ImageRecord
+
+SIZE = (20, 30)
+
+
+def model(noise: float, *, calibrated: bool = True) -> Segmenter:
+    """The probability of a pixel is its red value / 255, moved by noise that is its own."""
+    recipe = Recipe.from_dict(
+        {"name": f"n{noise}", "input": {"fit": "native"}, "augment": {"crop": 32}}
+    )
+    spec = ModelSpec(
+        name=f"n{noise}", model=recipe.model, input=recipe.input, score=recipe.score,
+        recipe_hash=recipe.digest, files={},
+    )  # fmt: skip
+    limit = Threshold(0.5, "false_reject", "At most 5 %.", 19, {"alpha": 0.05}, attained=0.05)
+    calibration = Calibration(
+        categories={"tile": CategoryThresholds(limit, limit)},
+        model_hash=spec.digest,
+        recipe_hash=spec.recipe_hash,
+        split="calibration",
+        images={"tile": {"good": 19, "defective": 0}},
+    )
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        red = np.clip(batch[:, :1] * STD[0] + MEAN[0], 1e-3, 1 - 1e-3)
+        logits = np.log(red / (1 - red))
+        rng = np.random.default_rng(abs(hash(float(red.sum()))))
+        return (logits + noise * rng.normal(size=logits.shape)).astype(np.float32)
+
+    return Segmenter(answer, spec, calibration=calibration if calibrated else None)
+
+
+@pytest.fixture
+def records(tmp_path: Path, write_png: Callable[..., None]) -> list[ImageRecord]:
+    """12 good images and 12 with a defect of another gray each."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(24):
+        pixels = np.full(SIZE, 51 + number % 12, np.uint8)
+        image, mask = tmp_path / f"{number}.png", None
+        if number >= 12:
+            top, left = rng.integers(0, 10, 2)
+            pixels[top : top + 8, left : left + 8] = rng.integers(110, 180)
+            truth = np.zeros(SIZE, np.uint8)
+            truth[top : top + 8, left : left + 8] = 255
+            mask = tmp_path / f"{number}_mask.png"
+            write_png(truth, mask)
+        write_png(pixels, image)
+        made.append(ImageRecord(image, "tile", "test", "cut" if mask else "good", mask))
+    return made
+
+
+def test_the_better_model_is_found(records: list[ImageRecord]) -> None:
+    a, b = model(0.1), model(1.5)
+    found = compare(a, b, records).categories["tile"]
+    assert list(found) == list(METRICS)
+    of_a, of_b = (evaluate(m, records).categories[0].metrics for m in (a, b))
+    for name, difference in found.items():
+        if difference is not None:
+            assert difference.value == pytest.approx(of_a[name] - of_b[name], abs=1e-12)
+            assert difference.low <= difference.value <= difference.high
+    for name in ("pixel_auroc", "pixel_ap", "aupro_0.30", "false_reject"):
+        difference = found[name]
+        assert difference is not None
+        assert verdict(name, difference) == "A"
+        assert difference.p < 0.05
+    back = compare(b, a, records).categories["tile"]["pixel_ap"]
+    assert back is not None
+    assert (back.value, verdict("pixel_ap", back)) == (-found["pixel_ap"].value, "B")
+
+
+def test_a_model_is_no_better_than_itself(records: list[ImageRecord]) -> None:
+    for difference in compare(model(1.0), model(1.0), records).categories["tile"].values():
+        if difference is not None:
+            assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+            assert difference.p == 1.0
+            assert verdict("pixel_ap", difference) == ""
+
+
+def test_what_one_model_lacks_is_not_compared(records: list[ImageRecord], tmp_path: Path) -> None:
+    result = compare(model(0.1), model(1.5, calibrated=False), records, split="validation")
+    row = result.categories["tile"]
+    assert row["missed"] is None
+    assert row["image_auroc"] is not None
+    few = compare(model(0.1), model(1.5), records[9:16]).categories["tile"]
+    assert set(few.values()) == {None}  # 3 good images and 4 defects
+    result.save(tmp_path)
+    saved = json.loads((tmp_path / "comparison.json").read_text())
+    assert saved == result.to_dict()
+    assert saved["format"] == "anomaly_u2net.comparison/1"
+    assert saved["split"] == "validation"
+    assert saved["categories"]["tile"]["missed"] is None
+    assert saved["categories"]["tile"]["pixel_ap"]["level"] == 0.95
+
+
+def test_progress_counts_both_models(records: list[ImageRecord]) -> None:
+    seen: list[ImageRecord] = []
+    compare(model(0.1), model(1.5), records, on_image=seen.append)
+    assert len(seen) == 2 * len(records)
+
+
+def test_other_images_are_refused(records: list[ImageRecord]) -> None:
+    same_images(records, records[::-1])
+    with pytest.raises(DatasetError, match=r"these runs have others in this split \(24 and 23\)"):
+        same_images(records, records[1:])
+
+
+def test_nothing_to_compare_on() -> None:
+    with pytest.raises(DatasetError, match=r"no images in split 'test': nothing to compare on"):
+        compare(model(0.1), model(1.5), [])
+
+
+def test_too_little_memory(records: list[ImageRecord]) -> None:
+    with pytest.raises(DatasetError, match=r"and may use 9.8 KiB: allow more memory, or compare"):
+        compare(model(0.1), model(1.5), records, memory=10_000)
