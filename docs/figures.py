@@ -34,6 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     draw_pro(IMAGES / "pro.png")
+    if (arguments.run is None) != (arguments.data is None):
+        parser.error("--run and --data go together")
     if arguments.run is not None:
         draw_minmax(arguments.run, arguments.data, IMAGES / "minmax.png")
 

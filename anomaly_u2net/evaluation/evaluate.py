@@ -81,7 +81,7 @@ def evaluate(
             intervals=intervals,
             on_image=on_image,
         )
-        rows.append(_category(name, facts, pixels, intervals=intervals))
+        rows.append(category_scores(name, facts, pixels, intervals=intervals))
     return Evaluation(
         tuple(rows),
         split,
@@ -143,9 +143,10 @@ def measure_category(
     return facts, exact_pixels(kept, intervals=intervals) if stream is None else stream.finish()
 
 
-def _category(
+def category_scores(
     name: str, facts: Sequence[ImageFacts], pixels: PixelNumbers, *, intervals: bool
 ) -> CategoryScores:
+    """One category's row from what was measured of its images; facts as `measure_category`'s."""
     labels = []
     for label, of_label in pixels.labels.items():
         own = [one for one in facts if one.record.label in (label, GOOD)]

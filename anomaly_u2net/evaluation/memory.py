@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -120,8 +121,10 @@ def format_bytes(number: int) -> str:
 
 def _pixels(path: Path) -> int:
     try:
-        with Pillow.open(path) as image:
-            return image.width * image.height
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # only the header
+            with Pillow.open(path) as image:
+                return image.width * image.height
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
         height, width = read_image(path).shape[:2]  # which also says what is wrong with the file
         return height * width

@@ -77,7 +77,8 @@ class StreamedPixels:
     """The same numbers from maps that are seen once, in constant memory.
 
     Give the good images first, then the defect types one after another: three histograms of 29 MB
-    are held, whatever the number of images and types. AUPIMO and intervals need the maps.
+    are held, and a fourth for a moment after each type, whatever the number of images and types.
+    AUPIMO and intervals need the maps.
     """
 
     def __init__(self) -> None:

@@ -111,6 +111,15 @@ def test_thinned_curves_are_within_their_stated_error(
     assert thin.error <= max(changed / ((most - 2) // 2 - 1), 0) + 1e-9
 
 
+def test_aupro_of_a_perfect_map_is_not_above_one() -> None:
+    """The shares of these nine regions add up to 1 + 2e-16."""
+    mask = np.zeros((36, 30), bool)
+    for region in range(9):
+        mask[4 * region, : region + 3] = True
+    scores = np.where(mask, 1.0 + np.arange(mask.size).reshape(mask.shape), 0.0)
+    assert pixel_curve([scores], [mask]).aupro() == 1.0
+
+
 def test_a_thousand_points_are_enough_for_a_plot() -> None:
     assert random_curve(0, size=120).points().error < 0.01
 
