@@ -411,7 +411,9 @@ def test_a_run_is_resumed_with_its_own_recipe_and_data(
     short = short.with_overrides([f"data.root={own_data}"])
     with pytest.raises(Killed):
         train(short, tmp_path / "run", on_progress=kill_at(5))
-    with pytest.raises(RecipeError, match=r"resumed with its own: anomaly-u2net train .* give another"):
+    with pytest.raises(
+        RecipeError, match=r"resumed with its own: anomaly-u2net train .* give another"
+    ):
         train(short.with_overrides(["train.lr=0.5"]), tmp_path / "run", resume=True)
     shutil.copy(
         own_data / "plate/train/good/train_good_0.png", own_data / "plate/train/good/new.png"
