@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from anomaly_u2net.data.geometry import Geometry
-
 Split: TypeAlias = Literal["train", "validation", "calibration", "test"]
 Decision: TypeAlias = Literal["OK", "NG", "REVIEW", "ERROR"]
 
@@ -73,13 +71,11 @@ class Batch:
 
     image: float32 (B, 3, h, w), normalised. mask: float32 (B, 1, h, w) in {0, 1}.
     weight: float32 (B, 1, h, w), 0 where a pixel must not count (padding).
-    geometry: one per image, the way back to its original size.
     """
 
     image: Tensor
     mask: Tensor
     weight: Tensor
-    geometry: tuple[Geometry, ...] = ()
 
 
 class SideLogits(NamedTuple):

@@ -20,12 +20,21 @@ CALIBRATION_NAME = "calibration.json"
 
 
 class Segmenter:
-    """A trained model with its calibration.
+    """A trained model with its calibration; `load` makes one from a run folder.
 
-    >>> segmenter = Segmenter.load("runs/demo")              # doctest: +SKIP
-    >>> score_map = segmenter.predict("part.png")            # doctest: +SKIP
-    >>> segmenter.judge(score_map, category="brick").decision  # doctest: +SKIP
-    'OK'
+    ``backend`` is the network: normalised images float32 (B, 3, h, w) → logits (B, 1, h, w). Here a
+    stand-in that finds bright pixels defective:
+
+    >>> from anomaly_u2net.recipe import Recipe
+    >>> recipe = Recipe.from_dict({"name": "bright", "input": {"size": 32}})
+    >>> spec = ModelSpec(
+    ...     name=recipe.name, model=recipe.model, input=recipe.input, score=recipe.score,
+    ...     recipe_hash=recipe.digest, files={},
+    ... )
+    >>> segmenter = Segmenter(lambda batch: batch[:, :1], spec)
+    >>> score_map = segmenter.predict(np.full((20, 30, 3), 255, np.uint8))
+    >>> score_map.shape, bool((score_map > 0.5).all())
+    ((20, 30), True)
     """
 
     def __init__(
