@@ -103,13 +103,19 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided for one image, and by which thresholds (scores in 0..1)."""
+    """What was decided for one image, and by which thresholds.
+
+    Scores are in 0..1. Thresholds are on the same scale and mostly in 0..1 too, but some rules give
+    one outside (mean + 3σ can exceed 1, where nothing is NG; a best F1 can lie just below 0).
+    review_threshold: above it and not above image_threshold is REVIEW; None without one.
+    """
 
     decision: Decision
     image_score: float
     image_threshold: float
     pixel_threshold: float
     regions: tuple[Region, ...] = field(default=())
+    review_threshold: float | None = None
 
     @property
     def area(self) -> int:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anomaly_u2net.errors import InputError
+from anomaly_u2net.metrics.intervals import Groups, group_index
 
 Floats: TypeAlias = NDArray[np.float64]
-
-#: One name per image, the same for all images of one part; None: the image is a part by itself.
-Groups: TypeAlias = Sequence[str | int | None] | NDArray[np.generic]
 
 #: Rates are met up to this relative error, so that 20 × 0.05 and 3 × (1/3) are the whole numbers
 #: that they are meant to be and not the float beside them.
@@ -55,31 +52,6 @@ def check_rate(rate: float, *, what: str = "false-reject rate") -> float:
 def check_delta(delta: float) -> float:
     """Return ``delta`` when it is in (0, 1), else raise InputError."""
     return check_rate(delta, what="delta (the chance that the promise fails)")
-
-
-def group_index(groups: Groups | None, number: int) -> tuple[NDArray[np.intp], int]:
-    """For each of ``number`` images its group's place (number,), and how many groups there are.
-
-    Without ``groups``, and where a group is None or "", an image is its own group.
-    Raises InputError unless there is one group per image.
-
-    >>> group_index(["a", None, "a", None], 4)
-    (array([0, 1, 0, 2]), 3)
-    """
-    if groups is None:
-        return np.arange(number), number
-    names = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
-    if len(names) != number:
-        raise InputError(
-            f"expected one group per image, got {len(names)} groups for {number} images; "
-            "use None for an image that is a part by itself"
-        )
-    places: dict[object, int] = {}
-    index = [
-        places.setdefault((place,) if name is None or name == "" else name, len(places))
-        for place, name in enumerate(names)
-    ]
-    return np.asarray(index, np.intp), len(places)
 
 
 def group_extremes(scores: Floats, groups: Groups | None, *, lowest: bool = False) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +104,9 @@ def false_reject_threshold(held: Held, ask: Ask) -> Threshold:
     return Threshold(
         value=float(values[rank - 1]),
         rule="false_reject",
-        promise=_sentence(text, asked=ask.alpha, needed=needed, weaker=weaker, of="good", ask=ask),
+        promise=_sentence(
+            text, asked=ask.alpha, needed=needed, weaker=weaker, of="good", ask=ask, counted=True
+        ),
         n=n,
         parameters=_parameters(ask, alpha=ask.alpha),
         attained=attained,
@@ -137,7 +139,13 @@ def missed_threshold(held: Held, ask: Ask, *, any_defect: bool) -> Threshold:
         value=value,
         rule="any_missed" if any_defect else "missed_defects",
         promise=_sentence(
-            text, asked=ask.beta, needed=needed, weaker=weaker, of="defective", ask=ask
+            text,
+            asked=ask.beta,
+            needed=needed,
+            weaker=weaker,
+            of="defective",
+            ask=ask,
+            counted=single,
         ),
         n=n,
         parameters=_parameters(ask, beta=ask.beta),
@@ -165,13 +173,19 @@ def both_thresholds(held: Held, ask: Ask) -> tuple[Threshold, Threshold | None]:
             replace(reject, promise=f"{reject.promise} {said}"),
             replace(missed, promise=f"{missed.promise} {said}"),
         )
+    of_rejects, of_misses = cast(float, reject.attained), cast(float, missed.attained)
     one = Threshold(
         value=found.upper,
         rule="both",
         promise=f"{reject.promise} {missed.promise} {said}",
-        n=reject.n + missed.n,
-        parameters={**reject.parameters, **missed.parameters},
-        attained=reject.attained,
+        n=min(reject.n, missed.n),
+        parameters={
+            **reject.parameters,
+            **missed.parameters,
+            "attained_alpha": of_rejects,
+            "attained_beta": of_misses,
+        },
+        attained=max(of_rejects, of_misses),
         false_reject_upper=reject.false_reject_upper,
         unit=held.unit,
     )
@@ -269,11 +283,16 @@ def image_thresholds(held: Held, rule: str, ask: Ask) -> tuple[Threshold, Thresh
     return false_reject_threshold(held, ask), None
 
 
-def _sentence(text: str, *, asked: float, needed: int, weaker: bool, of: str, ask: Ask) -> str:
+def _sentence(
+    text: str, *, asked: float, needed: int, weaker: bool, of: str, ask: Ask, counted: bool
+) -> str:
+    """The promise in words; ``counted``: the loss is 0 or 1, so its mean is a rate of new units.
+
+    The mean of a share is only what is expected of a new unit, with any confidence.
+    """
     if ask.delta is not None:
-        text = f"with confidence {percent(1 - ask.delta)}, {text}".replace(
-            "are expected to", "will"
-        )
+        text = f"with confidence {percent(1 - ask.delta)}, {text}"
+        text = text.replace("are expected to", "will") if counted else text
     if weaker:
         text = (
             f"weaker than the {percent(asked)} asked for, which needs {needed} {of} images: {text}"

@@ -27,6 +27,10 @@ from anomaly_u2net.files import sha256_json
 from anomaly_u2net.types import GOOD
 
 COLUMNS = ("category", "label", "score")
+#: What may stand in the column split; images of any other split are not held out.
+HELD_OUT = ("", "calibration", "validation")
+#: What other tools write for a good part, or for good and defective: no names of defect types.
+NO_LABELS = ("normal", "nominal", "ok", "pass", "true", "false", "0", "1", "-1", "0.0", "1.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ def read_scores(path: str | Path) -> dict[str, ImageScores]:
     ``split``. Other columns are left unread.
 
     Raises InputError, naming the file and line, for a missing file or column, an empty cell, a
-    score that is not a finite number; LeakError for a row whose split starts with "test".
+    label that seems to mean good without being "good" (or 0 or 1), a score that is not a finite
+    number; LeakError for a row whose split is neither empty nor in `HELD_OUT`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
@@ -128,7 +133,7 @@ def calibrate_scores(
     The calibration names the scores by their hash in ``model_hash``; no model will take it.
 
     Raises CalibrationError (naming the category) for images that cannot support the rule, LeakError
-    for a test split, InputError for an unknown rule.
+    for a test split, InputError for an unknown rule and labels as `read_scores` refuses them.
 
     >>> table = ImageScores(("good",) * 3 + ("bent",), (0.1, 0.2, 0.5, 0.9), (None,) * 4)
     >>> calibrate_scores({"nut": table}, false_reject=0.25).for_category("nut").image.value
@@ -138,6 +143,8 @@ def calibrate_scores(
     ask = Ask(false_reject, missed, delta, costs, sigmas, allow_weaker)
     categories = {}
     for name, one in scores.items():
+        for label in sorted(set(one.labels)):
+            _check_label(label, where=name)
         held = Held("image", one.good, one.defective, one.good_groups, one.defect_groups)
         try:
             image, review = image_thresholds(held, rule, ask)
@@ -180,10 +187,12 @@ def _entry(
     for name in COLUMNS:
         if not cells[name]:
             raise InputError(f"{where}: the {name} is empty")
-    if cells.get("split", "").lower().startswith("test"):
+    _check_label(cells["label"], where=where)
+    if cells.get("split", "").lower() not in HELD_OUT:
         raise LeakError(
-            f"{where}: this image is of the split {cells['split']!r}; thresholds must not come "
-            "from test images: give the scores of held-out calibration images"
+            f"{where}: this image is of the split {cells['split']!r}; thresholds come from images "
+            "that are neither tested on nor trained on: give the scores of held-out images "
+            "(split calibration, validation, or empty)"
         )
     try:
         score = float(cells["score"])
@@ -195,3 +204,12 @@ def _entry(
             f"got {cells['score']!r}"
         )
     return cells["category"], (cells["label"], score, cells.get("group") or None)
+
+
+def _check_label(label: str, *, where: str) -> None:
+    """Raise InputError for a label that would silently make good parts defective ones."""
+    if label != GOOD and label.strip().lower() in (GOOD, *NO_LABELS):
+        raise InputError(
+            f"{where}: the label {label!r} does not say whether the part is good: write "
+            f"{GOOD!r} for good parts and the name of the defect for all others"
+        )

@@ -34,8 +34,19 @@ PIXEL_RULES = (
 NO_GUARANTEE = ("cost", "best_f1", "mean_sigma")
 
 #: The parameters that a rule may have, and those that must be rates in (0, 1).
-PARAMETERS = ("alpha", "beta", "delta", "overkill", "escape", "defect_rate", "sigmas", "folds")
-_RATES = ("alpha", "beta", "delta", "defect_rate")
+PARAMETERS = (
+    "alpha",
+    "beta",
+    "delta",
+    "attained_alpha",
+    "attained_beta",
+    "overkill",
+    "escape",
+    "defect_rate",
+    "sigmas",
+    "folds",
+)
+_RATES = ("alpha", "beta", "delta", "attained_alpha", "attained_beta", "defect_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +55,17 @@ class Threshold:
 
     rule: one of `RULES`. promise: what the rule says of new images, in one sentence.
     n: the units it rests on: held-out images, or groups of images of one part (``unit``); only the
-    good ones for false rejects, only the defective ones for missed defects.
+    good ones for false rejects, only the defective ones for missed defects. When one threshold keeps
+    both promises, the smaller of the two numbers.
     parameters: what was asked for, by name: alpha (false rejects), beta (missed defects), delta
     (present when the promise holds with confidence 1 − delta, absent when it holds on average),
-    overkill, escape, defect_rate (cost), sigmas, folds.
+    overkill, escape, defect_rate (cost), sigmas, folds; for the rule both also what came of it,
+    attained_alpha and attained_beta.
     attained: the rate that is promised; above the one asked for only when a weaker promise was
-    allowed. None where no rate is promised.
-    false_reject_upper: with 95 % confidence at most this share of good units is above the value
-    (an exact bound; a uniform one where the rule looked at the good scores). None if unknown.
+    allowed. The higher of the two for the rule both. None where no rate is promised.
+    false_reject_upper: with 95 % confidence at most this share of good units is above the value.
+    Exact (Clopper–Pearson) where the rule fixed its rank before it saw a good score, or never saw
+    one; uniform over all thresholds (Massart) where the good scores chose it. None if unknown.
 
     Raises CalibrationError for a value, rate or n that no rule gives.
     """

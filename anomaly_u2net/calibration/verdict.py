@@ -52,6 +52,7 @@ def judge(
         image_threshold=thresholds.image.value,
         pixel_threshold=thresholds.pixel.value,
         regions=defect_regions(score_map, threshold=thresholds.pixel.value, min_area=min_area),
+        review_threshold=None if thresholds.review is None else thresholds.review.value,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from anomaly_u2net.cli import show
-from anomaly_u2net.errors import InputError, LeakError
+from anomaly_u2net.errors import CalibrationError, InputError, LeakError
 
 if TYPE_CHECKING:
     from anomaly_u2net.calibration import Calibration, ImageScores, WhatIf
@@ -210,22 +210,29 @@ def print_calibration(result: Calibration) -> None:
 
 
 def show_what_if(held: Mapping[str, ImageScores], *, delta: float | None, as_json: bool) -> None:
-    """A table per category: what each false-reject rate needs, and what it would cost."""
+    """A table per category: what each false-reject rate needs, and what it would cost.
+
+    A category without good images has a note instead; CalibrationError where no category has any.
+    """
     from anomaly_u2net.calibration import what_if
 
-    tables = {
-        name: what_if(
-            one.good,
-            one.defective,
-            delta=delta,
-            good_groups=one.good_groups,
-            defect_groups=one.defect_groups,
-        )
-        for name, one in held.items()
-    }
+    tables, without = {}, {}
+    for name, one in held.items():
+        try:
+            tables[name] = what_if(
+                one.good,
+                one.defective,
+                delta=delta,
+                good_groups=one.good_groups,
+                defect_groups=one.defect_groups,
+            )
+        except CalibrationError as error:
+            without[name] = str(error)
+    if not tables:
+        raise CalibrationError("; ".join(f"{name}: {text}" for name, text in without.items()))
     if as_json:
         categories = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
-        show.print_json({"delta": delta, "categories": categories})
+        show.print_json({"delta": delta, "categories": categories, "without": without})
         return
     columns = ["false reject ≤", "needs", "attainable", "NG above"]
     columns += ["overkill\nexpected", "95 %", "escape\nof held out", "95 %"]
@@ -233,6 +240,8 @@ def show_what_if(held: Mapping[str, ImageScores], *, delta: float | None, as_jso
         one = held[name]
         counted = f"{one.good.size} good, {one.defective.size} defective images held out"
         show.print_table(f"{name}: {counted}", columns, [_what_if_row(row) for row in rows])
+    for name, text in without.items():
+        print(f"{name}: no table: {text}")
     how = "on average" if delta is None else f"with confidence {1 - delta:g}"
     print(
         f"promised {how}; images with a group count once a group. A row chosen for its escape "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from anomaly_u2net.calibration import (
     Calibration,
@@ -14,6 +14,7 @@ from anomaly_u2net.calibration import (
 )
 from anomaly_u2net.errors import CalibrationError, LeakError
 from anomaly_u2net.evaluation.duplicates import near_duplicates
+from anomaly_u2net.evaluation.evaluate import OnImage
 from anomaly_u2net.evaluation.predictions import (
     Prediction,
     Predictions,
@@ -26,9 +27,6 @@ from anomaly_u2net.types import ImageRecord
 logger = logging.getLogger(__name__)
 
 HELD_OUT = "calibration"
-
-#: Called after every image, to show progress.
-OnImage = Callable[[ImageRecord], object]
 
 
 def calibrate(
@@ -48,7 +46,7 @@ def calibrate(
     """Calibrate each category on its images of the split ``calibration``; see `calibrate_category`.
 
     A record's group names its part; several images of one part then count once. A warning is
-    logged for a category without groups that holds near-duplicates (see `near_duplicates`).
+    logged for near-duplicates among a category's images without a group (see `near_duplicates`).
 
     Raises `LeakError` when any record is of another split (test images would choose their own
     threshold; training images look better than new ones do), `CalibrationError`, naming the
@@ -139,13 +137,12 @@ def _held_out(records: Iterable[ImageRecord]) -> list[ImageRecord]:
 
 def _warn_of_duplicates(records: list[ImageRecord]) -> None:
     for category, members in by_category(records):
-        if any(record.group is not None for record in members):
-            continue
+        members = [record for record in members if not record.group]
         alike = near_duplicates(members)
         if alike:
             logger.warning(
-                "%s: %d of %d calibration images look nearly like another one (%s and %s), and no "
-                "groups are known: images of one part are not independent, so the promise may not "
+                "%s: %d of %d calibration images without a group look nearly like another one "
+                "(%s and %s): images of one part are not independent, so the promise may not "
                 "hold; say which belong together in groups.csv, and train again",
                 *(category, len({path for pair in alike for path in pair}), len(members)),
                 *(path.name for path in alike[0]),

@@ -105,7 +105,9 @@ class BinnedCurve:
     def f1_max(self) -> Certified:
         """The highest F1; see `RankCurve.best_f1`.
 
-        Low, and the value: the best edge of a bin, which a real threshold reaches (`best_f1`).
+        Low, and the value: the best edge of a bin, which a real threshold reaches (`best_f1`). It
+        is also the evenly mixed value: there F1 runs monotonically from edge to edge. The exact one
+        is higher by what a lucky order inside a bin adds, a few pixels' worth.
         High: a threshold inside a bin has at best all its p and none of its n above it.
         Raises NotComputable without defect pixels.
         """

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from anomaly_u2net.errors import InputError, NotComputable
 from anomaly_u2net.metrics.by_image import ByImage
 
+#: One name per image, the same for all images of one part; None: the image is a part by itself.
 Groups: TypeAlias = Sequence[str | int | None] | NDArray[np.generic]
 
 #: A number is not given an interval when fewer groups than this have what it is measured on.
@@ -191,15 +192,35 @@ def _by_group(counts: NDArray[np.float64], groups: Groups | None) -> NDArray[np.
     """Add up the counts (N, C) of each group's images: (G, C)."""
     if groups is None:
         return counts
-    if len(groups) != len(counts):
+    index, number = group_index(groups, len(counts))
+    summed = np.zeros((number, counts.shape[1]))
+    np.add.at(summed, index, counts)
+    return summed
+
+
+def group_index(groups: Groups | None, number: int) -> tuple[NDArray[np.intp], int]:
+    """For each of ``number`` images its group's place (number,), and how many groups there are.
+
+    Without ``groups``, and where a group is None or "", an image is its own group.
+    Raises InputError unless there is one group per image.
+
+    >>> group_index(["a", None, "a", None], 4)
+    (array([0, 1, 0, 2]), 3)
+    """
+    if groups is None:
+        return np.arange(number), number
+    names = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+    if len(names) != number:
         raise InputError(
-            f"expected one group label per image, {len(counts)} of them, got {len(groups)}"
+            f"expected one group per image, got {len(names)} groups for {number} images; "
+            "use None for an image that is a part by itself"
         )
     places: dict[object, int] = {}
-    place = [places.setdefault(object() if g is None else g, len(places)) for g in groups]
-    summed = np.zeros((len(places), counts.shape[1]))
-    np.add.at(summed, place, counts)
-    return summed
+    index = [
+        places.setdefault((place,) if name is None or name == "" else name, len(places))
+        for place, name in enumerate(names)
+    ]
+    return np.asarray(index, np.intp), len(places)
 
 
 def _enough(number: ByImage, table: NDArray[np.float64]) -> int:

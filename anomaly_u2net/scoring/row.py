@@ -14,9 +14,11 @@ from anomaly_u2net.types import Decision, Verdict
 class ScoreRow:
     """What was found in one image, by which model and thresholds.
 
-    ``path`` is absolute, symbolic links resolved. Scores and thresholds are in 0..1; areas,
-    positions and sizes in pixels of the original image; ``*_ms`` in milliseconds (``decode_ms``
-    without hashing, ``post_ms`` without the overlay). ``largest_*`` describe the defect region
+    ``path`` is absolute, symbolic links resolved. Scores are in 0..1 and thresholds on their scale
+    (some rules give one below 0 or above 1); ``review_threshold`` is ``None`` where there is only
+    OK and NG. Areas, positions and sizes are in pixels of the original image; ``*_ms`` in
+    milliseconds (``decode_ms`` without hashing, ``post_ms`` without the overlay). ``largest_*``
+    describe the defect region
     of the largest area. ``source_sha256`` is ``None`` when the bytes could not be read. What is
     undefined is ``None``; an ``ERROR`` row has ``error`` and no scores.
 
@@ -34,6 +36,7 @@ class ScoreRow:
     category: str | None = None
     image_score: float | None = None
     image_threshold: float | None = None
+    review_threshold: float | None = None
     pixel_threshold: float | None = None
     verdict: Decision
     defect_count: int | None = None
@@ -113,9 +116,11 @@ def verdict_columns(verdict: Verdict) -> dict[str, Any]:
     >>> verdict_columns(Verdict("OK", 0.1, 0.5, 0.4))["defect_count"]
     0
     """
+    review = verdict.review_threshold
     columns: dict[str, Any] = {
         "image_score": float(verdict.image_score),
         "image_threshold": float(verdict.image_threshold),
+        "review_threshold": None if review is None else float(review),
         "pixel_threshold": float(verdict.pixel_threshold),
         "verdict": verdict.decision,
         "defect_count": len(verdict.regions),

@@ -211,6 +211,22 @@ def test_promises_in_words() -> None:
     found = calibrate_category(*data, pixel_rule="any_missed", delta=0.1).pixel
     assert found is not None
     assert "at most 5 % will have any defect region missed (learn then test)" in found.promise
+    # The mean of a share bounds what is expected of a new image, with whatever confidence.
+    sure = calibrate_category(*data, rule="missed_defects", pixel_rule="missed_defects", delta=0.1)
+    assert sure.pixel is not None
+    assert sure.pixel.promise == (
+        "With confidence 90 %, of the defect regions of a new defective image like the 50 held "
+        "out, at most 5 % are expected to be missed (learn then test)."
+    )
+    assert sure.image.promise == (
+        "With confidence 90 %, of new defective images like the 50 held out, at most 5 % will be "
+        "called OK (learn then test)."
+    )
+    parts = [*range(60), *range(100, 150)]
+    shares = calibrate_category(*data, rule="missed_defects", groups=parts, delta=0.1).image
+    assert "of a new part like the 50 held out, at most 5 % are expected to be called OK" in (
+        shares.promise
+    )
     found = calibrate_category(*data, pixel_rule="pixel_false_share").pixel
     assert found is not None
     assert found.promise.startswith("Of the pixels of a new good image like the 60 held out, at")
@@ -230,7 +246,9 @@ def test_both_says_whether_one_is_enough() -> None:
     one = calibrate_category(apart, maps, masks, rule="both")
     assert one.review is None
     assert one.image.rule == "both"
-    assert one.image.parameters == {"alpha": 0.05, "beta": 0.05}
+    assert one.image.parameters == {
+        "alpha": 0.05, "beta": 0.05, "attained_alpha": 2 / 41, "attained_beta": 2 / 41,
+    }  # fmt: skip
     assert one.image.promise.endswith("One threshold keeps both promises, so nothing needs review.")
     mixed = np.r_[random.random(40), 0.5 + random.random(40)]
     two = calibrate_category(mixed, maps, masks, rule="both")
@@ -238,6 +256,19 @@ def test_both_says_whether_one_is_enough() -> None:
     assert (two.review.rule, two.image.rule) == ("missed_defects", "false_reject")
     assert two.review.value < two.image.value
     assert "between them is REVIEW" in two.image.promise
+
+
+def test_one_threshold_for_both_states_the_weaker_rate() -> None:
+    """40 good images promise 5 %, five defective ones 1 in 6: the threshold promises 1 in 6."""
+    scores = np.r_[np.linspace(0, 1, 40), np.linspace(2, 3, 5)]
+    maps = [np.full((2, 2), v, np.float32) for v in scores]
+    masks = [np.full((2, 2), i >= 40) for i in range(45)]
+    one = calibrate_category(scores, maps, masks, rule="both", allow_weaker=True).image
+    assert (one.rule, one.n, one.attained) == ("both", 5, 1 / 6)
+    assert one.parameters == {
+        "alpha": 0.05, "beta": 0.05, "attained_alpha": 2 / 41, "attained_beta": 1 / 6,
+    }  # fmt: skip
+    assert "Weaker than the 5 % asked for, which needs 19 defective images" in one.promise
 
 
 def test_groups_count_parts() -> None:

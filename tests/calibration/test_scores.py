@@ -129,6 +129,18 @@ def test_bad_bytes_missing_files_and_test_rows(tmp_path: Path) -> None:
         read_scores(tmp_path / "x.csv")
     with pytest.raises(InputError, match=r"none\.csv: .*No such file"):
         read_scores(tmp_path / "none.csv")
-    text = "category,label,score,split\nnut,good,1,calibration\nnut,good,1,Test\n"
-    with pytest.raises(LeakError, match=r"line 3: this image is of the split 'Test'"):
-        read_scores(write(tmp_path / "y.csv", text))
+    head = "category,label,score,split\nnut,good,1,calibration\nnut,good,2,Validation\nnut,good,3,"
+    assert read_scores(write(tmp_path / "y.csv", head))["nut"].scores == (1.0, 2.0, 3.0)
+    for split in ("Test", "test_public", "train", "training", "fold 1"):
+        with pytest.raises(LeakError, match=rf"line 4: this image is of the split '{split}'.*held"):
+            read_scores(write(tmp_path / "y.csv", head + split))
+
+
+@pytest.mark.parametrize("label", ["0", "1", "Good", "GOOD", "normal", "Normal", "OK", "nominal"])
+def test_labels_that_only_seem_to_mean_good(label: str, tmp_path: Path) -> None:
+    text = f"category,label,score\nnut,{label},1\n"
+    said = f"the label '{label}' does not say whether the part is good: write 'good' for good"
+    with pytest.raises(InputError, match=rf"x\.csv, line 2: {said}"):
+        read_scores(write(tmp_path / "x.csv", text))
+    with pytest.raises(InputError, match=f"nut: {said}"):
+        calibrate_scores({"nut": ImageScores((label, "bent"), (0.1, 0.9), (None, None))})

@@ -83,6 +83,8 @@ def test_between_two_thresholds_is_review() -> None:
     thresholds = CategoryThresholds(upper, pixel, review=lower)
     verdict = judge(score_map(), thresholds)
     assert (verdict.decision, verdict.image_threshold) == ("REVIEW", 0.75)
+    assert verdict.review_threshold == 0.25
+    assert judge(score_map(), limits(0.75, 0.5)).review_threshold is None
     assert [decide(s, thresholds) for s in (0.25, 0.2501, 0.75, 0.7501)] == [
         "OK", "REVIEW", "REVIEW", "NG",
     ]  # fmt: skip

@@ -196,6 +196,22 @@ def test_what_if_of_scores_is_the_librarys(cli: Cli, table: Path, tmp_path: Path
     assert not (tmp_path / "calibration.json").exists()
 
 
+def test_what_if_goes_on_where_a_category_cannot(cli: Cli, table: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both.csv"
+    both.write_text(table.read_text() + "bolt,bent,3,b\n")
+    code, out, err = cli("calibrate", "--scores", both, "--what-if")
+    assert code == 0, err
+    assert "bolt: no table: " in out
+    assert "nut: 60 good, 26 defective images held out" in out
+    code, out, _ = cli("calibrate", "--scores", both, "--what-if", "--json")
+    found = json.loads(out)
+    assert (code, list(found["categories"]), list(found["without"])) == (0, ["nut"], ["bolt"])
+    both.write_text("category,label,score\nbolt,bent,3\n")
+    code, out, err = cli("calibrate", "--scores", both, "--what-if")
+    assert (code, out) == (3, "")
+    assert "bolt: expected at least one held-out good image, got 0" in err
+
+
 def test_groups_in_the_file_count_parts(cli: Cli, table: Path) -> None:
     lines = table.read_text().splitlines()
     lines[0] = "category,label,score,group"
@@ -271,4 +287,5 @@ def test_review_rows_exit_with_1(
     found = json.loads(out)
     assert (code, found["summary"]["review"], found["summary"]["ng"]) == (1, 4, 1)
     assert [row["verdict"] for row in found["rows"]] == ["REVIEW"] * 4 + ["NG"]
+    assert {row["review_threshold"] for row in found["rows"]} == {lower.value}
     assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 5

@@ -130,8 +130,13 @@ def test_near_duplicates_without_groups_are_named(
     good = [r for r in held_out if r.category == "plate" and not r.defective]
     calibrate(segmenter, [*held_out, good[0]], false_reject=0.2)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("plate: 1 of 6 calibration images look nearly like another one")
+    assert said.startswith("plate: 1 of 6 calibration images without a group look nearly like")
     assert "groups.csv" in said
+    caplog.clear()
+    partly = [replace(good[1], group="a"), *(r for r in [*held_out, good[0]] if r != good[1])]
+    held_out_scores(segmenter, partly)  # the group of one image says nothing of the others
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("plate: 1 of 5 calibration images without a group look nearly like")
     caplog.clear()
     known = [replace(r, group=r.path.name) for r in [*held_out, good[0]]]
     held_out_scores(segmenter, known)

@@ -16,6 +16,7 @@ ORDER = [
     "category",
     "image_score",
     "image_threshold",
+    "review_threshold",
     "pixel_threshold",
     "verdict",
     "defect_count",
@@ -60,12 +61,20 @@ def test_verdict_columns_take_the_first_region_and_plain_numbers() -> None:
     )
     columns = verdict_columns(Verdict("NG", np.float32(0.75), 0.5, 0.4, regions))  # type: ignore[arg-type]
     assert columns == {
-        "image_score": 0.75, "image_threshold": 0.5, "pixel_threshold": 0.4, "verdict": "NG",
+        "image_score": 0.75, "image_threshold": 0.5, "review_threshold": None,
+        "pixel_threshold": 0.4, "verdict": "NG",
         "defect_count": 2, "defect_area": 8, "largest_area": 6,
         "largest_x": 1, "largest_y": 2, "largest_width": 3, "largest_height": 4,
         "largest_centroid_x": 1.5, "largest_centroid_y": 2.25,
     }  # fmt: skip
-    assert {type(value) for value in columns.values()} == {float, int, str}
+    assert {type(value) for value in columns.values()} == {float, int, str, type(None)}
+
+
+def test_a_review_row_names_the_threshold_that_made_it() -> None:
+    lower = np.float32(0.25)
+    verdict = Verdict("REVIEW", 0.4, 0.5, 0.4, review_threshold=lower)  # type: ignore[arg-type]
+    row = ok_row(**verdict_columns(verdict))
+    assert (row.verdict, row.review_threshold, row.image_threshold) == ("REVIEW", 0.25, 0.5)
 
 
 def test_without_defect_the_count_is_zero_and_the_largest_is_undefined() -> None:
