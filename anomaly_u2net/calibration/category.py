@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,8 +65,8 @@ def calibrate_category(
     costs: for "cost". sigmas: for "mean_sigma". With ``allow_weaker``, too few images give the
     smallest rate they can promise, and say so.
 
-    Raises CalibrationError without the images that the rule needs, or with too few of them;
-    InputError for other unusable values; MapError for unusable maps.
+    Raises CalibrationError without (enough of) the images that the rule needs; InputError and
+    MapError for other unusable values and maps.
 
     >>> maps = [np.full((2, 2), score, np.float32) for score in (0.125, 0.25, 0.5, 0.875)]
     >>> masks = [np.zeros((2, 2), bool)] * 3 + [np.ones((2, 2), bool)]
@@ -90,14 +91,11 @@ def calibrate_category(
     of_good, of_defects = known_groups(groups, good), known_groups(groups, defective)
     held = Held("image", scores[good], scores[defective], of_good, of_defects)
     image, review = image_thresholds(held, rule, ask)
-    regions = [
-        region_peaks(plane, mask)
-        for plane, mask, bad in zip(maps, masks, defective, strict=True)
-        if bad
-    ]
+    pairs = compress(zip(maps, masks, strict=True), defective)
+    regions = [region_peaks(plane, mask) for plane, mask in pairs]
     pixels = Held("pixel", peaks[good], regions, of_good, of_defects)
     pixel_f1 = best_f1_threshold(pixels, best=pixel_best_f1(maps, masks)) if regions else None
-    good_maps = [plane for plane, kept in zip(maps, good, strict=True) if kept]
+    good_maps = list(compress(maps, good))
     return CategoryThresholds(
         image=image,
         pixel=_pixel_threshold(pixels, good_maps, pixel_rule, ask, best_f1=pixel_f1),

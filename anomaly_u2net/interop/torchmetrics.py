@@ -17,6 +17,7 @@ Lightning's distributed sampler repeats images to fill the last batch: turn that
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -90,8 +91,9 @@ class _Kept(Metric):
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.tensor(value, dtype=dtype, device=self.device)
 
+    @abstractmethod
     def _number(self) -> float:
-        raise NotImplementedError
+        """The number of all that was given; raises NotComputable where it is undefined."""
 
     def _array(self, name: str) -> np.ndarray[Any, Any]:
         state = getattr(self, name)
