@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 #: An output whose probabilities span less than this over a whole interval is called constant.
 CONSTANT_RANGE = 0.02
 SHEET_IMAGES = 8
+#: Validation images that are timed before a run with a time limit.
+PROBE_IMAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Progress:
 class Clock:
     """Seconds of this run, those before a resume included, against an optional limit.
 
-    The limit leaves room for one more validation, as long as the longest so far.
+    The limit leaves room for one more validation, as long as the longest so far (before the first:
+    as a few timed images say). The export of the finished model, some 10 seconds, comes on top.
     """
 
     def __init__(self, limit_seconds: float | None) -> None:
@@ -107,6 +111,17 @@ class Keeper(Callback):
             counts["completed"] = counts["processed"]
         batches = loop["epoch_loop.batch_progress"]
         batches["current"] = dict.fromkeys(batches["current"], 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """With a time limit: learn from a few images how long a validation will take."""
+        assert isinstance(pl_module, TrainingModule)
+        if self.clock.limit is None or not self.validation:
+            return
+        probe = self.validation[:: math.ceil(len(self.validation) / PROBE_IMAGES)]
+        begun = time.monotonic()
+        score_records(Segmenter(module_backend(pl_module.kept), self.spec), probe)
+        taken = time.monotonic() - begun
+        self.clock.validation = taken * len(self.validation) / len(probe)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if self.clock.limit is not None:
