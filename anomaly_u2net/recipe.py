@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -40,6 +41,24 @@ Positive = Annotated[int, Field(ge=1)]
 
 #: Channels and stages of ``model.arch`` small where the recipe leaves them open.
 SMALL_WIDTH, SMALL_DEPTH = 16, 4
+#: The same for the networks that U²-Net is compared with (`models.rivals`).
+RIVAL_WIDTH, RIVAL_DEPTH = 32, 5
+
+_NESTED = {"block", "repeats", "stem", "conv", "fuse", "deep_supervision"}
+_PYRAMID = {"width", "depth", "conv", "fuse"}
+#: The keys of ``model`` that each architecture has, besides ``init`` and ``prior``.
+MODEL_KEYS: dict[str, frozenset[str]] = {
+    "u2net": frozenset(_NESTED),
+    "u2netp": frozenset(_NESTED),
+    "small": frozenset(_NESTED | {"width", "depth", "mid"}),
+    "unet": frozenset(_PYRAMID | {"deep_supervision"}),
+    "cascaded": frozenset(_PYRAMID | {"deep_supervision", "repeats"}),
+    "hed": frozenset(_PYRAMID),
+    "dilated": frozenset({"width", "conv"}),
+    "bidirectional": frozenset(_PYRAMID),
+}
+#: What ``model.arch`` may name, besides ``smp/DECODER-ENCODER``.
+ARCHITECTURES = tuple(MODEL_KEYS)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -88,21 +107,75 @@ class DataRecipe(Part):
 class ModelRecipe(Part):
     """Which network."""
 
-    arch: Literal["u2net", "u2netp", "small"] = Field("u2netp", description="see models/u2net.py")
-    width: Positive | None = Field(None, description="channels of arch small")
+    arch: str = Field(
+        "u2netp",
+        description="u2net, u2netp, small, unet, cascaded, hed, dilated, bidirectional, or "
+        "smp/DECODER-ENCODER",
+    )
+    block: Literal["rsu", "plain", "residual", "dense", "inception", "pyramid"] = Field(
+        "rsu", description="what a stage of u2net, u2netp and small is made of"
+    )
+    repeats: Annotated[int, Field(ge=1, le=8)] | None = Field(
+        None, description="blocks in a row in each stage (null: 1); of cascaded, U-Nets (null: 2)"
+    )
+    width: Positive | None = Field(None, description="channels; u2net and u2netp have their own")
     depth: Annotated[int, Field(ge=2, le=6)] | None = Field(
-        None, description="stages of arch small"
+        None, description="stages; u2net and u2netp have their own"
+    )
+    mid: Positive | None = Field(None, description="channels inside the blocks of small")
+    stem: Literal["full", "unshuffle2", "unshuffle2_learned"] = Field(
+        "full", description="unshuffle2: work at half size; bilinear or learned way back"
+    )
+    conv: Literal["standard", "separable"] = Field("standard", description="of the blocks")
+    fuse: Literal["conv1x1", "mean"] = Field("conv1x1", description="of the side outputs")
+    deep_supervision: Literal["all", "fused_only", "none"] | None = Field(
+        None,
+        description="losses on all outputs or the fused one; none: a single output, of the finest "
+        "stage. null: none for unet, dilated and smp, all for the others",
     )
     init: str | None = Field(None, description="weights to start from: .safetensors, .pth, .onnx")
     prior: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="initial defect probability of every output; null: leave the biases alone"
     )
 
+    @field_validator("arch")
+    @classmethod
+    def _arch_is_known(cls, arch: str) -> str:
+        if arch not in ARCHITECTURES and not arch.startswith("smp/"):
+            names = ", ".join(ARCHITECTURES)
+            raise ValueError(
+                f"unknown architecture {arch!r}: expected one of {names}, or smp/DECODER-ENCODER"
+            )
+        return arch
+
     @model_validator(mode="after")
-    def _width_and_depth_belong_to_small(self) -> ModelRecipe:
-        if self.arch != "small" and (self.width is not None or self.depth is not None):
-            raise ValueError(f"width and depth belong to arch small, not to {self.arch}")
+    def _keys_belong_to_the_arch(self) -> ModelRecipe:
+        own = MODEL_KEYS.get(self.arch, frozenset()) | {"init", "prior", "arch"}
+        for name, field in type(self).model_fields.items():
+            if name not in own and getattr(self, name) != field.default:
+                raise ValueError(f"{name} does not belong to arch {self.arch}")
         return self
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is a nested U, whose stages are made of ``block``."""
+        return self.arch in ("u2net", "u2netp", "small")
+
+    @property
+    def supervision(self) -> Literal["all", "fused_only", "none"]:
+        """``deep_supervision``, or the architecture's own."""
+        single = self.arch in ("unet", "dilated") or self.arch.startswith("smp/")
+        return self.deep_supervision or ("none" if single else "all")
+
+    @property
+    def sides(self) -> int:
+        """How many side outputs the network has."""
+        if self.supervision == "none":
+            return 0
+        if self.arch == "cascaded":
+            return self.repeats or 2
+        own = {"u2net": 6, "u2netp": 6, "small": SMALL_DEPTH}
+        return self.depth or own.get(self.arch, RIVAL_DEPTH)
 
 
 class InputRecipe(Part):
@@ -164,6 +237,13 @@ class LossRecipe(Part):
         None, description="one per side output, finest first; null: all 1 (the paper)"
     )
     fused_weight: Annotated[float, Field(ge=0)] = 1.0
+    small_regions: Fraction = Field(
+        0.0, description="p: pixels of a region of A < 1024 pixels count (1024 / A)^p, at most 10"
+    )
+    edge_band: Annotated[int, Field(ge=0)] = Field(
+        0, description="pixels on both sides of a mask's edge that count edge_weight"
+    )
+    edge_weight: Fraction = 0.25
 
     @model_validator(mode="after")
     def _something_counts(self) -> LossRecipe:
@@ -204,10 +284,22 @@ class TrainRecipe(Part):
 class ScoreRecipe(Part):
     """From a score map to an image score and to regions."""
 
-    image_score: Literal["max", "topk_mean"] = Field(
-        "max", description="see metrics/image_scores.py"
+    image_score: str = Field(
+        "max",
+        description="max, topk_mean, or area_above:0.5, the share of pixels above 0.5; "
+        "see metrics/image_scores.py",
     )
     min_area: Positive = Field(1, description="pixels; smaller regions are not reported")
+
+    @field_validator("image_score")
+    @classmethod
+    def _image_score_is_known(cls, name: str) -> str:
+        if not re.fullmatch(r"max|topk_mean|area_above:0?\.\d*[1-9]\d*", name):
+            raise ValueError(
+                "expected max, topk_mean or area_above:LEVEL with a level between 0 and 1, as "
+                f"area_above:0.5, got {name!r}"
+            )
+        return name
 
 
 class Recipe(Part):
@@ -257,7 +349,7 @@ class Recipe(Part):
                 f"{self.train.batch_size} leaves no room for both good and defect images"
             )
         sides = self.loss.side_weights
-        expected = (self.model.depth or SMALL_DEPTH) if self.model.arch == "small" else 6
+        expected = self.model.sides
         if sides is not None and len(sides) != expected:
             raise ValueError(f"loss.side_weights needs {expected} numbers, got {len(sides)}")
         return self

@@ -81,11 +81,13 @@ class Batch:
 class SideLogits(NamedTuple):
     """What the network returns: logits, never sigmoid.
 
-    fused: float32 (B, C, h, w). sides: one tensor (B, C, h, w) per stage, finest first.
+    fused: float32 (B, C, h, w). sides: one tensor (B, C, h, w) per stage, finest first; none where
+    the network has a single output. native: the sides before they were resized to (h, w).
     """
 
     fused: Tensor
     sides: tuple[Tensor, ...]
+    native: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

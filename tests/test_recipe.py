@@ -43,8 +43,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "name: String should have at least 1 character"),
     ({"seed": -1}, "seed: Input should be greater than or equal to 0, got -1"),
     ({1: 2}, "1: Keys should be strings, got 1"),
-    ({"model": {"arch": "unet"}}, "model.arch: Input should be 'u2net', 'u2netp' or 'small'"),
-    ({"model": {"width": 8}}, "model: width and depth belong to arch small, not to u2netp"),
+    (
+        {"model": {"arch": "segnet"}},
+        "model.arch: unknown architecture 'segnet': expected one of u2net, u2netp",
+    ),
+    ({"model": {"width": 8}}, "model: width does not belong to arch u2netp"),
     ({"model": {"arch": "small", "depth": 7}}, "model.depth: Input should be less than or equal"),
     ({"model": {"prior": 0.1, "init": "a.pth"}}, "model.prior is for training from scratch"),
     ({"input": {"size": 100}}, "input: size must be multiples of 32, got [100, 100]"),
@@ -64,6 +67,13 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"train": {"batch_size": 1}}, "leaves no room for both good and defect images"),
     ({"train": {"batch_size": 8, "defect_share": 0.01}}, "of batch_size 8 leaves no room"),
+    (
+        {"score": {"image_score": "mean"}},
+        "score.image_score: expected max, topk_mean or area_above",
+    ),
+    ({"score": {"image_score": "area_above"}}, "a level between 0 and 1, as area_above:0.5, got"),
+    ({"score": {"image_score": "area_above:1.0"}}, "got 'area_above:1.0'"),
+    ({"score": {"image_score": "area_above:0.0"}}, "got 'area_above:0.0'"),
     ({"score": {"min_area": 0}}, "score.min_area: Input should be greater than or equal to 1"),
 ]
 
@@ -138,14 +148,16 @@ def test_every_default_is_in_range_and_described_by_its_own_value() -> None:
 def test_every_key_is_in_the_digest(key: str) -> None:
     other = {
         "name": "b", "seed": 1, "root": "r", "card": "c", "categories": ["x"],
-        "arch": "u2net", "width": 4, "depth": 3, "init": "i", "prior": 0.1,
+        "arch": "u2net", "width": 4, "depth": 3, "mid": 5, "block": "plain", "repeats": 2,
+        "stem": "unshuffle2", "conv": "separable", "fuse": "mean", "deep_supervision": "none",
+        "init": "i", "prior": 0.1,
         "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
         "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
     last = key.rsplit(".", 1)[-1]
     data = made().to_dict()
-    if last in ("width", "depth"):
+    if last in ("width", "depth", "mid"):
         data["model"]["arch"] = "small"
     before = Recipe.from_dict(copy.deepcopy(data)).digest
     value = data

@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from anomaly_u2net.data.augment import augment
+from anomaly_u2net.data.emphasis import emphasis
 from anomaly_u2net.data.geometry import Geometry, normalise, plan
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.recipe import AugmentRecipe, InputRecipe
+from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe
 from anomaly_u2net.types import Batch, ImageRecord, Sample
 
 #: Decoded images are kept up to this many bytes, over all processes; the rest is read each time.
@@ -26,7 +27,8 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     """Records, fitted to the network's canvas once and augmented at each draw.
 
     ``self[(index, seed)]`` is (image float32 (3, h, w), mask float32 (1, h, w),
-    weight float32 (1, h, w)); the same key gives the same tensors.
+    weight float32 (1, h, w)); the same key gives the same tensors. ``loss`` says how much the pixels
+    count (see `emphasis`).
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         *,
         fit: InputRecipe,
         augmentation: AugmentRecipe,
+        loss: LossRecipe | None = None,
         processes: int = 1,
     ) -> None:
         self.records = list(records)
         self.fit = fit
         self.augmentation = augmentation
+        self.loss = loss or LossRecipe()
         self._cache: dict[int, tuple[Sample, Geometry]] = {}
         self._free = CACHE_BYTES // processes
 
@@ -49,8 +53,9 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         index, seed = draw
         sample, geometry = self._fitted(index)
+        counted = geometry.weight() * emphasis(sample.mask, recipe=self.loss)
         image, mask, weight = augment(
-            sample.image, sample.mask, weight=geometry.weight(), recipe=self.augmentation, seed=seed
+            sample.image, sample.mask, weight=counted, recipe=self.augmentation, seed=seed
         )
         return (
             torch.from_numpy(normalise(image)),

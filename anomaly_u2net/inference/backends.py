@@ -49,7 +49,7 @@ def torch_backend(folder: Path, spec: ModelSpec, *, threads: int | None = None) 
 
     if threads is not None:
         torch.set_num_threads(threads)
-    model = build_model(spec.model.arch, width=spec.model.width, depth=spec.model.depth)
+    model = build_model(spec.model)
     load_weights(model, weight_file(folder, spec, "safetensors"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return module_backend(model.to(device).eval())

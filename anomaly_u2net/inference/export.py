@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from anomaly_u2net.files import write_aside
-from anomaly_u2net.models.u2net import U2Net
+from anomaly_u2net.models.sides import SideNet
 from anomaly_u2net.types import STRIDE
 
 
 class _Fused(nn.Module):
     """Only the fused logits: (B, 3, h, w) → (B, 1, h, w)."""
 
-    def __init__(self, model: U2Net) -> None:
+    def __init__(self, model: SideNet) -> None:
         super().__init__()
         self.model = model
 
@@ -29,7 +29,7 @@ class _Fused(nn.Module):
         return self.model(image).fused
 
 
-def export_onnx(model: U2Net, path: str | Path) -> None:
+def export_onnx(model: SideNet, path: str | Path) -> None:
     """Write ``model``'s fused logits as ONNX, whole or not at all.
 
     Input ``image`` float32 (B, 3, h, w) with any B and any h, w that are multiples of 32; output

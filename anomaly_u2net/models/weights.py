@@ -8,19 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
 from anomaly_u2net.files import write_aside
-from anomaly_u2net.models.blocks import ConvBNReLU
+from anomaly_u2net.models.blocks import RSU, ConvBNReLU
+from anomaly_u2net.models.sides import SideNet
 from anomaly_u2net.models.u2net import U2Net
+
+Network = TypeVar("Network", bound=SideNet)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
 
-def load_weights(model: U2Net, path: str | Path) -> U2Net:
+def load_weights(model: Network, path: str | Path) -> Network:
     """Load ``path`` into ``model`` in place and return it.
 
     ``.safetensors``: written by `save_weights`. ``.pth``/``.pt``: a plain state dict in our naming
@@ -38,7 +42,8 @@ def load_weights(model: U2Net, path: str | Path) -> U2Net:
         _load_folded_onnx(model, path)
         return model
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
-    if any(key.startswith("stage1.") for key in state):
+    if any(key.startswith("stage1.") for key in state) and _is_papers(model):
+        assert isinstance(model, U2Net)
         state = from_authors_keys(state, model)
     _fit(model, state, path)
     model.load_state_dict(state)
@@ -118,6 +123,13 @@ def _adopt_statistics(layer: nn.BatchNorm2d, mean: Tensor, square: Tensor) -> No
         layer.bias.copy_(offset + slope * mean)
 
 
+def _is_papers(model: SideNet) -> bool:
+    """Whether it is a U of single RSUs: only those have counterparts in the authors' files."""
+    return isinstance(model, U2Net) and all(
+        isinstance(stage, RSU) for stage in (*model.encoder, *model.decoder)
+    )
+
+
 def _authors_key(key: str, model: U2Net) -> str:
     if match := re.fullmatch(r"sides\.(\d+)\.(.+)", key):
         return f"side{int(match[1]) + 1}.{match[2]}"
@@ -170,7 +182,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _load_folded_onnx(model: U2Net, path: Path) -> None:
+def _load_folded_onnx(model: SideNet, path: Path) -> None:
     try:
         import onnx
         from onnx import numpy_helper
@@ -203,10 +215,11 @@ def _load_folded_onnx(model: U2Net, path: Path) -> None:
     for module in model.modules():
         if isinstance(module, ConvBNReLU):
             module.bn.reset_parameters()  # mean 0, variance 1, scale 1, shift 0
-            nn.init.constant_(module.bn.weight, (1 + module.bn.eps) ** 0.5)
+            assert module.bn.running_var is not None
+            nn.init.constant_(module.bn.running_var, 1 - module.bn.eps)  # variance + ε is 1
 
 
-def _fit(model: U2Net, state: Mapping[str, Tensor], path: Path) -> None:
+def _fit(model: SideNet, state: Mapping[str, Tensor], path: Path) -> None:
     """Say which keys or shapes do not fit, instead of a page of them."""
     wanted = model.state_dict()
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anomaly_u2net.errors import CollapseError
 from anomaly_u2net.losses import PIXEL_LOSSES, deep_supervision
-from anomaly_u2net.models import U2Net
+from anomaly_u2net.models import SideNet
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import Batch
 
@@ -26,7 +26,7 @@ class TrainingModule(LightningModule):
     """
 
     def __init__(
-        self, model: U2Net, recipe: Recipe, *, elapsed: Callable[[], float] = lambda: 0.0
+        self, model: SideNet, recipe: Recipe, *, elapsed: Callable[[], float] = lambda: 0.0
     ) -> None:
         super().__init__()
         self.model = model
@@ -36,19 +36,21 @@ class TrainingModule(LightningModule):
         self.interval = Interval()
 
     @property
-    def kept(self) -> U2Net:
+    def kept(self) -> SideNet:
         """The network that is validated and saved."""
         return self.average if self.average is not None else self.model
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         logits = self.model(batch.image)
-        loss = self.recipe.loss
+        loss, weights = self.recipe.loss, self.recipe.loss.side_weights
+        if self.recipe.model.supervision == "fused_only":
+            weights = (0.0,) * len(logits.sides)
         total, terms = deep_supervision(
             logits,
             batch.mask,
             pixel_loss=PIXEL_LOSSES[loss.pixel],
             weight=batch.weight,
-            side_weights=loss.side_weights,
+            side_weights=weights,
             fused_weight=loss.fused_weight,
         )
         if not torch.isfinite(total):

@@ -26,7 +26,7 @@ from anomaly_u2net.files import sha256_file, write_json
 from anomaly_u2net.inference.bundle import SPEC_NAME, ModelSpec, write_spec
 from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import (
-    U2Net,
+    SideNet,
     build_model,
     load_weights,
     reestimate_batchnorm,
@@ -86,7 +86,7 @@ def train(
             recipe.train.select,
         )
     seed_everything(recipe.seed, verbose=False)
-    model = build_model(recipe.model.arch, width=recipe.model.width, depth=recipe.model.depth)
+    model = build_model(recipe.model)
     loader = _loader(recipe, parts["train"], resume_from)
     if resume_from is None:
         _initialise(model, recipe, loader)
@@ -212,6 +212,7 @@ def _loader(
         records,
         fit=recipe.input,
         augmentation=recipe.augment,
+        loss=recipe.loss,
         processes=settings.devices * max(1, settings.workers),
     )
     return DataLoader(
@@ -223,7 +224,7 @@ def _loader(
     )
 
 
-def _initialise(model: U2Net, recipe: Recipe, loader: DataLoader[Any]) -> None:
+def _initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
     if recipe.model.prior is not None:
         model.set_prior(recipe.model.prior)
     init = _init_path(recipe)
@@ -289,7 +290,7 @@ def _fit(
             raise KeyboardInterrupt from None
 
 
-def _finish(out: Path, model: U2Net, recipe: Recipe, keeper: Keeper) -> TrainResult:
+def _finish(out: Path, model: SideNet, recipe: Recipe, keeper: Keeper) -> TrainResult:
     """Turn the kept weights into the run's model."""
     about = json.loads((out / "checkpoints" / "best.json").read_text(encoding="utf-8"))
     load_weights(model, out / "checkpoints" / "best.safetensors")

@@ -17,8 +17,8 @@ from anomaly_u2net.data.geometry import normalise, plan
 from anomaly_u2net.data.images import image_files, read_image
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models import U2Net, build_model, load_weights, u2net, u2net_small, u2netp
-from anomaly_u2net.models.u2net import ARCHITECTURES, StageSpec
-from anomaly_u2net.recipe import SMALL_DEPTH, SMALL_WIDTH, Recipe
+from anomaly_u2net.models.blocks import StageSpec
+from anomaly_u2net.recipe import SMALL_DEPTH, SMALL_WIDTH, ModelRecipe
 
 SMALL = u2net_small(width=4, depth=3).eval()
 
@@ -164,22 +164,12 @@ def test_after_the_prior_the_fusion_is_the_mean_of_the_sides() -> None:
     assert abs(logits.fused.mean().item() - math.log(0.1 / 0.9)) < 0.5
 
 
-def test_build_model_names() -> None:
-    assert set(ARCHITECTURES) == {"u2net", "u2netp"}
-    model = build_model("small")
+def test_the_small_design_has_its_own_defaults() -> None:
+    model = build_model(ModelRecipe(arch="small"))
+    assert isinstance(model, U2Net)
     assert len(model.encoder) == SMALL_DEPTH
     assert model.encoder[0].entry.conv.out_channels == SMALL_WIDTH
-    assert len(build_model("small", width=4, depth=2).sides) == 2
-    with pytest.raises(InputError, match=r"unknown model\.arch 'unet': expected one of u2net, u2n"):
-        build_model("unet")
-
-
-@pytest.mark.parametrize("arch", ["u2netp", "small"])
-def test_the_recipe_knows_how_many_sides_a_model_has(arch: str) -> None:
-    sides = len(build_model(arch).sides)
-    weights = [1.0] * sides
-    recipe = {"name": "a", "model": {"arch": arch}, "loss": {"side_weights": weights}}
-    assert Recipe.from_dict(recipe).loss.side_weights == tuple(weights)
+    assert len(build_model(ModelRecipe(arch="small", width=4, depth=2)).sides) == 2
 
 
 @pytest.fixture(scope="module")

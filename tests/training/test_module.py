@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from anomaly_u2net.errors import CollapseError
-from anomaly_u2net.models import U2Net, build_model
-from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.models import SideNet, build_model
+from anomaly_u2net.recipe import ModelRecipe, Recipe
 from anomaly_u2net.training.module import Interval, TrainingModule
 from anomaly_u2net.types import Batch, SideLogits
 
@@ -20,9 +20,9 @@ def recipe(**train: object) -> Recipe:
     )
 
 
-def network() -> U2Net:
+def network() -> SideNet:
     torch.manual_seed(0)
-    return build_model("small", width=4, depth=2)
+    return build_model(ModelRecipe(arch="small", width=4, depth=2))
 
 
 def batch(value: float = 0.0) -> Batch:

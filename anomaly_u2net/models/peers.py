@@ -1,0 +1,63 @@
+"""Networks of segmentation_models.pytorch in our training, evaluation and export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly_u2net.errors import InputError
+from anomaly_u2net.models.sides import SideNet
+from anomaly_u2net.resources import require_extra
+from anomaly_u2net.types import STRIDE, SideLogits
+
+PREFIX = "smp/"
+
+
+class Peer(SideNet):
+    """A network of segmentation_models.pytorch; (B, 3, h, w) → one output (B, 1, h, w), no sides.
+
+    Odd sizes are padded to a multiple of 32 by repeating the border, and cropped again.
+    """
+
+    def __init__(self, name: str, *, in_channels: int = 3, classes: int = 1) -> None:
+        super().__init__()
+        self.in_channels, self.stem = in_channels, "full"
+        self.network = _make(name, in_channels=in_channels, classes=classes)
+
+        self.sides, self.fuse = nn.ModuleList(), None
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The logits themselves, (B, classes, h, w)."""
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        logits: Tensor = self.network(x)
+        return [logits[:, :, :height, :width]]
+
+    def forward(self, x: Tensor) -> SideLogits:
+        self._check(x)
+        return SideLogits(self.features(x)[0], ())
+
+    def heads(self) -> list[nn.Conv2d]:
+        """The last convolution."""
+        return [m for m in self.network.modules() if isinstance(m, nn.Conv2d)][-1:]
+
+
+def _make(name: str, *, in_channels: int, classes: int) -> Any:
+    require_extra("smp", "segmentation_models_pytorch")
+    import segmentation_models_pytorch as smp
+
+    decoder, _, encoder = name.removeprefix(PREFIX).partition("-")
+    known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+    if decoder not in known or not encoder:
+        raise InputError(
+            f"unknown model.arch {name!r}: expected smp/DECODER-ENCODER, as smp/unet-resnet18; "
+            f"decoders are {', '.join(known)}"
+        )
+    try:
+        return smp.create_model(
+            decoder, encoder, encoder_weights=None, in_channels=in_channels, classes=classes
+        )
+    except KeyError as error:
+        raise InputError(f"unknown encoder {encoder!r} in model.arch {name!r}: {error}") from error

@@ -1,0 +1,121 @@
+"""What every network here shares: a side output per scale, resized to the input, and their fusion."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly_u2net.errors import InputError
+from anomaly_u2net.models.blocks import upsample_to
+from anomaly_u2net.types import SideLogits
+
+MIN_SIDE = 32
+
+Fuse: TypeAlias = Literal["conv1x1", "mean"]
+Stem: TypeAlias = Literal["full", "unshuffle2", "unshuffle2_learned"]
+
+
+class SideNet(nn.Module):
+    """Features of several scales, a 3×3 convolution on each, and a fusion of what they say.
+
+    A subclass makes `features` and ends its constructor with `add_heads`. The side outputs are
+    resized to the input (bilinear) and fused by a learned 1×1 convolution (HED, arXiv 1504.06375;
+    U²-Net) or by their mean. A network of one feature has one output and no sides.
+
+    Takes float32 (B, in_channels, h, w) with h, w ≥ 32, odd sizes too, and returns `SideLogits`
+    at (h, w). Raises `InputError` for another rank, channel count or a smaller size.
+    """
+
+    in_channels: int
+    stem: Stem
+    sides: nn.ModuleList
+    fuse: nn.Conv2d | None
+
+    @abstractmethod
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(B, C, h, w) → one tensor (B, channels, height, width) per output, finest first."""
+
+    def add_heads(
+        self,
+        channels: list[int],
+        *,
+        in_channels: int,
+        classes: int = 1,
+        fuse: Fuse = "conv1x1",
+        stem: Stem = "full",
+    ) -> None:
+        """Make the outputs: ``channels`` of each feature, finest first.
+
+        stem "unshuffle2": the network sees the image at half its height and width with four times
+        its channels (space to depth, Shi et al., arXiv 1609.05158), and what it says is resized
+        back; "unshuffle2_learned": by a pixel shuffle of four outputs instead.
+        """
+        self.in_channels, self.stem = in_channels, stem
+        if stem == "unshuffle2_learned":
+            self.sides = nn.ModuleList(
+                nn.Sequential(nn.Conv2d(c, 4 * classes, 3, padding=1), nn.PixelShuffle(2))
+                for c in channels
+            )
+        else:
+            self.sides = nn.ModuleList(nn.Conv2d(c, classes, 3, padding=1) for c in channels)
+        many = len(channels) > 1
+        learned = many and fuse == "conv1x1"
+        self.fuse = nn.Conv2d(len(channels) * classes, classes, 1) if learned else None
+
+    def forward(self, x: Tensor) -> SideLogits:
+        self._check(x)
+        height, width = x.shape[2:]
+        if self.stem != "full":
+            x = F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
+        entry = x if self.stem == "full" else F.pixel_unshuffle(x, 2)
+        heads = zip(self.sides, self.features(entry), strict=False)  # one head: only the finest
+        native = tuple(head(feature) for head, feature in heads)
+        sides = tuple(upsample_to(side, x)[:, :, :height, :width] for side in native)
+        if len(sides) == 1:
+            return SideLogits(sides[0], ())
+        if self.fuse is None:
+            return SideLogits(torch.stack(sides).mean(dim=0), sides, native)
+        return SideLogits(self.fuse(torch.cat(sides, dim=1)), sides, native)
+
+    def heads(self) -> list[nn.Conv2d]:
+        """The last convolution of each output, finest first."""
+        found = [[m for m in side.modules() if isinstance(m, nn.Conv2d)] for side in self.sides]
+        return [convs[-1] for convs in found]
+
+    def set_prior(self, probability: float) -> None:
+        """Make every output start at this defect probability (Lin et al., arXiv 1708.02002, 4.1).
+
+        The side weights shrink to a tenth and their biases become the prior's logit; the fusion
+        becomes the mean of the sides.
+        """
+        logit = math.log(probability / (1 - probability))
+        with torch.no_grad():
+            for head in self.heads():
+                head.weight.mul_(0.1)
+                assert head.bias is not None
+                nn.init.constant_(head.bias, logit)
+            if self.fuse is not None:
+                classes = self.fuse.out_channels
+                self.fuse.weight.zero_()
+                for c in range(classes):
+                    self.fuse.weight[c, c::classes] = 1 / len(self.sides)
+                assert self.fuse.bias is not None
+                nn.init.zeros_(self.fuse.bias)
+
+    def _check(self, x: Tensor) -> None:
+        if torch.compiler.is_exporting():
+            return
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise InputError(
+                f"expected a batch of shape (B, {self.in_channels}, h, w), got {tuple(x.shape)}"
+            )
+        if min(x.shape[2:]) < MIN_SIDE:
+            raise InputError(
+                f"expected height and width of at least {MIN_SIDE}, got {tuple(x.shape[2:])}: "
+                "enlarge the images (input.size)"
+            )
