@@ -79,7 +79,7 @@ class BinnedCurve:
         below = total_n - np.cumsum(n)
         value = np.sum(p * (below + 0.5 * n)) / total_p / total_n
         slack = 0.5 * np.sum((p * n.astype(np.float64))[~self.tied]) / total_p / total_n
-        return _certified(value, value - slack, value + slack)
+        return certified(value, value - slack, value + slack)
 
     def ap(self) -> Certified:
         """Average precision; see `RankCurve.ap`.
@@ -100,22 +100,19 @@ class BinnedCurve:
         middle = t + 0.5 * (p + 1)
         mixed = p * (middle / (middle + f + 0.5 * n))
         parts = (np.where(tied, if_tied, part).sum() / total_p for part in (mixed, worst, best))
-        return _certified(*parts)
+        return certified(*parts)
 
     def f1_max(self) -> Certified:
         """The highest F1; see `RankCurve.best_f1`.
 
         Low, and the value: the best edge of a bin, which a real threshold reaches (`best_f1`). It
         is also the evenly mixed value: there F1 runs monotonically from edge to edge. The exact one
-        is higher by what a lucky order inside a bin adds, a few pixels' worth.
-        High: a threshold inside a bin has at best all its p and none of its n above it.
+        is higher by what a lucky order inside a bin adds, a few pixels' worth; `PixelHistogram.zoom`
+        finds it in a second pass. High: see `f1_bounds`.
         Raises NotComputable without defect pixels.
         """
-        value = self.best_f1().value
-        p, n, t, f = self._reached()
-        tied = self.tied[self.positives > 0]
-        high = 2.0 * (t + p) / (t + p + f + np.where(tied, n, 0) + self.positives.sum())
-        return _certified(value, value, max(value, float(high.max())))
+        edge, most = self.f1_bounds()
+        return certified(edge.max(), edge.max(), most.max())
 
     def best_f1(self) -> BestF1:
         """The highest F1 at an edge of a bin, and the threshold that reaches it.
@@ -124,14 +121,16 @@ class BinnedCurve:
         it is measured on, it describes the scores and is never one to work with.
         Raises NotComputable without defect pixels.
         """
+        edge, _ = self.f1_bounds()
+        best = int(np.argmax(edge))
+        lowest = np.float32(lowest_score(int(self.keys[best]), bits=self.bits))
+        return BestF1(float(edge[best]), next_below(lowest))
+
+    def f1_bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`f1_bounds` of the bins; raises NotComputable without defect pixels."""
         total_p = self._need_positives("F1")
         tp, fp = np.cumsum(self.positives), np.cumsum(self.negatives)
-        f1 = 2.0 * tp / (tp + fp + total_p)
-        best = int(np.argmax(f1))
-        edge = np.float32(lowest_score(int(self.keys[best]), bits=self.bits))
-        with np.errstate(over="ignore"):  # below the lowest float32 is -inf, rightly
-            threshold = np.nextafter(edge, np.float32(-np.inf))
-        return BestF1(float(f1[best]), float(threshold))
+        return f1_bounds(tp, fp, np.where(self.tied, 0, self.negatives), total=total_p)
 
     def aupro(self, *, fpr_limit: float = 0.3) -> Certified:
         """Area under the PRO curve up to ``fpr_limit``, over the limit; see `PixelCurve.aupro`.
@@ -154,7 +153,7 @@ class BinnedCurve:
         ramp = (best - worst) ** 2 / (2.0 * np.maximum(self.negatives, 1))
         line = worst + ramp
         parts = (line, np.where(self.tied, line, worst), np.where(self.tied, line, best))
-        return _certified(*(np.sum(self.overlap * part) / limit for part in parts))
+        return certified(*(np.sum(self.overlap * part) / limit for part in parts))
 
     def _reached(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
         """p, n, t and f of the bins that have defect pixels."""
@@ -181,7 +180,30 @@ class BinnedCurve:
         return total
 
 
-def _certified(value: float, low: float, high: float) -> Certified:
+def f1_bounds(
+    tp: Counts, fp: Counts, avoidable: Counts, *, total: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F1 at the lower edge of each of S bins, and the most that it can be inside; float64 (S,).
+
+    tp, fp: int64 (S,), defect and good pixels not below the edge. avoidable: int64 (S,), the good
+    pixels of the bin that may lie below its defect pixels, all n of them or, where they are tied,
+    none. total: P, all defect pixels.
+
+    A threshold inside a bin has at best all its p and none of its n above it.
+
+    >>> f1_bounds(np.array([3]), np.array([4]), np.array([4]), total=3)
+    (array([0.6]), array([1.]))
+    """
+    return 2.0 * tp / (tp + fp + total), 2.0 * tp / (tp + fp - avoidable + total)
+
+
+def next_below(score: np.float32) -> float:
+    """The highest threshold that ``score`` is above; -inf below the lowest float32."""
+    with np.errstate(over="ignore"):
+        return float(np.nextafter(score, np.float32(-np.inf)))
+
+
+def certified(value: float, low: float, high: float) -> Certified:
     """Widen by `ROUNDING` and keep within [0, 1]."""
     low, high = max(float(low) - ROUNDING, 0.0), min(float(high) + ROUNDING, 1.0)
     return Certified(min(max(float(value), low), high), low, high)

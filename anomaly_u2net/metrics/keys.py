@@ -20,6 +20,8 @@ bits), as 1000.01 and 1000.02 do: the certificates are then wide; subtract the o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,23 +77,45 @@ def score_keys(scores: NDArray[np.float32], *, bits: int) -> NDArray[np.int32]:
     return keys
 
 
-def lowest_score(key: int, *, bits: int) -> float:
-    """The lowest float32 score whose key is ``key`` or higher, found by bisection.
+def score_ranks(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How many float32 numbers each score is from 0, negative below it: neighbours differ by 1.
 
-    >>> lowest_score(46528, bits=16)
-    0.5
+    >>> score_ranks(np.array([-1e-45, -0.0, 0.0, 1e-45, 1.0], np.float32)).tolist()
+    [-1, 0, 0, 1, 1065353216]
     """
-    low, high = -_LARGEST, _LARGEST
-    while low < high:
-        middle = (low + high) // 2
-        if int(score_keys(_from_rank(middle), bits=bits)[0]) >= key:
-            high = middle
-        else:
-            low = middle + 1
-    return float(_from_rank(low)[0])
+    ranks = np.abs(scores).view(np.int32).astype(np.int64)
+    return np.where(scores < 0, -ranks, ranks)
 
 
-def _from_rank(rank: int) -> NDArray[np.float32]:
-    """The float32, as (1,), that is ``rank`` steps from 0."""
-    score = np.array([abs(rank)], np.int32).view(np.float32)
-    return -score if rank < 0 else score
+def ranked_scores(ranks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The scores that have these ranks; 2139095040 is inf.
+
+    >>> ranked_scores(np.array([-1065353216, 0, 1065353217])).tolist()
+    [-1.0, 0.0, 1.0000001192092896]
+    """
+    magnitude = np.abs(ranks).astype(np.int32).view(np.float32)
+    return np.where(ranks < 0, -magnitude, magnitude)
+
+
+def lowest_ranks(keys: NDArray[np.integer[Any]], *, bits: int) -> NDArray[np.int64]:
+    """The rank of the lowest float32 score whose key is ``keys`` or higher, found by bisection.
+
+    keys and the ranks: (K,). Where no score has so high a key, the rank is that of inf.
+    """
+    low = np.full(keys.shape, -_LARGEST, np.int64)
+    high = np.full(keys.shape, _LARGEST + 1, np.int64)
+    while np.any(low < high):
+        middle = np.minimum((low + high) // 2, _LARGEST)
+        reached = score_keys(ranked_scores(middle), bits=bits) >= keys
+        high = np.where(reached, np.minimum(middle, high), high)
+        low = np.where(reached, low, np.minimum(middle + 1, high))
+    return low
+
+
+def lowest_score(key: int, *, bits: int) -> float:
+    """The lowest float32 score whose key is ``key`` or higher; inf when there is none.
+
+    >>> lowest_score(46528, bits=16), lowest_score(65535, bits=16)
+    (0.5, inf)
+    """
+    return float(ranked_scores(lowest_ranks(np.array([key]), bits=bits))[0])

@@ -22,6 +22,8 @@ from anomaly_u2net.metrics.certified import BinnedCurve
 from anomaly_u2net.metrics.checks import check_pair
 from anomaly_u2net.metrics.keys import check_bits, score_keys
 from anomaly_u2net.metrics.regions import label_regions
+from anomaly_u2net.metrics.ties import Ties, narrow
+from anomaly_u2net.metrics.zoom import F1Zoom
 
 DEFAULT_BITS = 20
 
@@ -29,9 +31,6 @@ _FORMAT = 1
 _BLOCK = 1 << 15  # pixels handled at a time, so that all temporary arrays stay in the cache
 _UNIT = 40  # the overlap with one whole region counts 2**40
 _MAX_REGIONS = (1 << (62 - _UNIT)) - 1
-_LIMIT = float(np.finfo(np.float32).max)
-# What a bin's `only` says when it is not the pattern of one score; both are patterns of NaN.
-_EMPTY, _MIXED = np.uint32(0xFFFFFFFF), np.uint32(0xFFFFFFFE)
 _COUNTS = ("negatives", "positives", "overlap")
 
 
@@ -60,14 +59,14 @@ class PixelHistogram:
     (0.6667, True)
     """
 
-    __slots__ = ("_negatives", "_only", "_overlap", "_positives", "bits", "images", "regions")
+    __slots__ = ("_negatives", "_overlap", "_positives", "_ties", "bits", "images", "regions")
 
     def __init__(self, *, bits: int = DEFAULT_BITS) -> None:
         self.bits = check_bits(bits)
         self.images = 0
         self.regions = 0
         self._negatives, self._positives, self._overlap = np.zeros((3, 1 << bits), np.int64)
-        self._only = np.full(1 << bits, _EMPTY)
+        self._ties = Ties(1 << bits)
 
     def __repr__(self) -> str:
         return f"PixelHistogram(bits={self.bits}, images={self.images}, regions={self.regions})"
@@ -75,7 +74,7 @@ class PixelHistogram:
     @property
     def nbytes(self) -> int:
         """Bytes held, the same however many images were seen."""
-        return self._negatives.nbytes * len(_COUNTS) + self._only.nbytes
+        return self._negatives.nbytes * len(_COUNTS) + self._ties.only.nbytes
 
     def update(self, score_map: ArrayLike, mask: ArrayLike) -> None:
         """Count one image.
@@ -88,14 +87,16 @@ class PixelHistogram:
         if defect.any():
             labels, regions = label_regions(defect)
             self._add_regions(regions)
-            self._count_defects(_narrow(scores[defect])[0], labels[defect])
+            self._count_defects(narrow(scores[defect]), labels[defect])
         flat = scores.ravel()
         for start in range(0, flat.size, _BLOCK):
-            block, rounded = _narrow(flat[start : start + _BLOCK])
-            keys = score_keys(block, bits=self.bits).astype(np.intp)
+            block = flat[start : start + _BLOCK]
+            narrowed = narrow(block)
+            keys = score_keys(narrowed, bits=self.bits).astype(np.intp)
             np.add.at(self._negatives, keys, 1)  # the defect pixels were taken off before
-            self._note(keys, (block + np.float32(0.0)).view(np.uint32))
-            self._only[keys[rounded]] = _MIXED
+            self._ties.note(keys, narrowed)
+            if narrowed is not block:
+                self._ties.mix(keys[narrowed != block])
         self.images += 1
 
     def __iadd__(self, other: PixelHistogram) -> PixelHistogram:
@@ -109,10 +110,7 @@ class PixelHistogram:
         self._negatives += other._negatives
         self._positives += other._positives
         self._overlap += other._overlap
-        fresh = self._only == _EMPTY
-        agree = fresh | (other._only == _EMPTY) | (self._only == other._only)
-        self._only[fresh] = other._only[fresh]
-        self._only[~agree] = _MIXED
+        self._ties += other._ties
         self.images += other.images
         return self
 
@@ -130,16 +128,24 @@ class PixelHistogram:
         """The numbers of what was counted so far; raises NotComputable for no images."""
         if self.images == 0:
             raise NotComputable("there are no images to measure on")
-        kept = np.flatnonzero(self._only != _EMPTY)[::-1]
+        kept = self._ties.occupied()[::-1]
         return BinnedCurve(
             keys=kept.astype(np.int32),
             negatives=self._negatives[kept],
             positives=self._positives[kept],
             overlap=self._overlap[kept] / (2.0**_UNIT * max(self.regions, 1)),
-            tied=self._only[kept] != _MIXED,
+            tied=self._ties.tied()[kept],
             bits=self.bits,
             regions=self.regions,
         )
+
+    def zoom(self) -> F1Zoom:
+        """A second pass over the same images that makes F1-max exact; see `F1Zoom`.
+
+        In parts, sum the histograms first, and make the zoom of each part from the sum.
+        Raises NotComputable for no images or without defect pixels.
+        """
+        return F1Zoom(self.curve(), images=self.images)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The state as six small arrays over the S occupied bins, for `from_arrays`.
@@ -147,14 +153,14 @@ class PixelHistogram:
         ``header``: int64 (4,), version, bits, images, regions. ``keys``: int32 (S,).
         ``negatives``, ``positives``, ``overlap``: int64 (S,). ``only``: uint32 (S,).
         """
-        kept = np.flatnonzero(self._only != _EMPTY)
+        kept = self._ties.occupied()
         header = np.array([_FORMAT, self.bits, self.images, self.regions], np.int64)
         counts = {name: getattr(self, f"_{name}")[kept] for name in _COUNTS}
         return {
             "header": header,
             "keys": kept.astype(np.int32),
             **counts,
-            "only": self._only[kept],
+            "only": self._ties.only[kept],
         }
 
     @classmethod
@@ -165,7 +171,7 @@ class PixelHistogram:
         histogram.images, histogram.regions = int(header[2]), int(header[3])
         for name in _COUNTS:
             getattr(histogram, f"_{name}")[keys] = counts[name]
-        histogram._only[keys] = only
+        histogram._ties.only[keys] = only
         return histogram
 
     def save(self, path: str | Path) -> None:
@@ -212,24 +218,6 @@ class PixelHistogram:
         np.add.at(self._overlap, keys, overlap)
         np.add.at(self._positives, keys, counts)
         np.subtract.at(self._negatives, keys, counts)
-
-    def _note(self, keys: NDArray[np.intp], patterns: NDArray[np.uint32]) -> None:
-        """Remember the one score that each bin has had, or that it has had several."""
-        seen = self._only[keys]
-        news = np.flatnonzero((seen != patterns) & (seen != _MIXED))
-        if news.size:
-            keys, patterns = keys[news], patterns[news]
-            empty = seen[news] == _EMPTY
-            self._only[keys[empty]] = patterns[empty]
-            self._only[keys[self._only[keys] != patterns]] = _MIXED
-
-
-def _narrow(scores: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], Any]:
-    """The scores as float32, and an index of those that this changed."""
-    if scores.dtype == np.float32 and scores.dtype.isnative:
-        return scores, slice(0)
-    narrow = np.clip(scores, -_LIMIT, _LIMIT).astype(np.float32)
-    return narrow, narrow != scores
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.int64]:

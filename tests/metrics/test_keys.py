@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.metrics.keys import check_bits, lowest_score, score_keys
+from anomaly_u2net.metrics.keys import (
+    check_bits,
+    lowest_ranks,
+    lowest_score,
+    ranked_scores,
+    score_keys,
+    score_ranks,
+)
 
 LARGEST = float(np.finfo(np.float32).max)
 BITS = st.sampled_from([16, 19, 20, 22])
@@ -66,12 +73,14 @@ def test_resolution_by_hand() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(score=FLOATS, bits=BITS)
+@example(score=-LARGEST, bits=16)
 def test_the_lowest_score_of_a_key(score: float, bits: int) -> None:
     wanted = key(score, bits=bits)
     lowest = lowest_score(wanted, bits=bits)
     assert lowest <= score
     assert key(lowest, bits=bits) == wanted
-    below = np.nextafter(np.float32(lowest), np.float32(-np.inf))
+    with np.errstate(over="ignore"):  # below the lowest number is -inf
+        below = np.nextafter(np.float32(lowest), np.float32(-np.inf))
     assert below < -LARGEST or key(float(below), bits=bits) < wanted
 
 
@@ -79,3 +88,22 @@ def test_the_lowest_score_of_a_key(score: float, bits: int) -> None:
 def test_bits_outside_their_range(bits: int) -> None:
     with pytest.raises(InputError, match=f"expected 16 to 22 bits of key, got {bits}"):
         check_bits(bits)
+
+
+@settings(max_examples=100, deadline=None)
+@given(scores=st.lists(FLOATS, min_size=1, max_size=20), bits=BITS)
+@example(scores=[LARGEST, -LARGEST, -0.0], bits=16)
+def test_ranks_count_the_numbers_between(scores: list[float], bits: int) -> None:
+    array = np.array(scores, np.float32)
+    ranks = score_ranks(array)
+    np.testing.assert_array_equal(ranked_scores(ranks), array)
+    with np.errstate(over="ignore"):  # above the largest number is inf
+        above = np.nextafter(array, np.float32(np.inf))
+    np.testing.assert_array_equal(ranked_scores(ranks + 1), above)
+    lowest = lowest_ranks(score_keys(array, bits=bits), bits=bits)
+    one_by_one = [lowest_score(key(score, bits=bits), bits=bits) for score in scores]
+    np.testing.assert_array_equal(ranked_scores(lowest), np.array(one_by_one, np.float32))
+
+
+def test_no_score_has_the_highest_key() -> None:
+    assert lowest_score(key(LARGEST) + 1, bits=20) == np.inf
