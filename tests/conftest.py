@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from anomaly_u2net.calibration import Terms
 from anomaly_u2net.evaluation import calibrate
 from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -96,9 +97,8 @@ def calibrated_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A copy of the tiny run with its calibration.json; not to be changed."""
     run = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("tiny") / "calibrated"))
     records = run_records(run, "calibration")
-    calibrate(Segmenter.load(run, threads=1), records, false_reject=0.2).save(
-        run / "calibration.json"
-    )
+    made = calibrate(Segmenter.load(run, threads=1), records, terms=Terms(false_reject=0.2))
+    made.save(run / "calibration.json")
     return run
 
 

@@ -3,7 +3,7 @@
 The rules are functions, numpy in and a number out: `false_reject`, `false_reject_pac`,
 `missed_defects`, `any_missed` and their ``_pac`` versions, `both`, `pixel_false_share`,
 `cross_conformal`, `least_cost`, `mean_sigma`. `calibrate_category` and `calibrate_scores` put them
-to work and say in words what came of it.
+to work on `Terms` and say in words what came of it.
 """
 
 from anomaly_u2net.calibration.bounds import (
@@ -14,7 +14,7 @@ from anomaly_u2net.calibration.bounds import (
     rate_upper_anywhere,
 )
 from anomaly_u2net.calibration.calibration import Calibration
-from anomaly_u2net.calibration.category import calibrate_category
+from anomaly_u2net.calibration.category import HeldOutImages, calibrate_category
 from anomaly_u2net.calibration.cost import Costs, LeastCost, expected_cost, least_cost
 from anomaly_u2net.calibration.cross import CrossConformal, cross_conformal, cross_conformal_p
 from anomaly_u2net.calibration.habits import mean_sigma, pixel_mean_sigma
@@ -40,6 +40,7 @@ from anomaly_u2net.calibration.reject import (
 )
 from anomaly_u2net.calibration.review import Both, both
 from anomaly_u2net.calibration.scores import ImageScores, calibrate_scores, read_scores
+from anomaly_u2net.calibration.terms import Terms
 from anomaly_u2net.calibration.thresholds import (
     IMAGE_RULES,
     PIXEL_RULES,
@@ -60,9 +61,11 @@ __all__ = [
     "CategoryThresholds",
     "Costs",
     "CrossConformal",
+    "HeldOutImages",
     "ImageScores",
     "LeastCost",
     "Rule",
+    "Terms",
     "Threshold",
     "WhatIf",
     "any_missed",

@@ -24,8 +24,8 @@ class Calibration:
     model_hash, recipe_hash: what produced the scores.
     split: where the held-out images came from; never a test split.
     images: by category, how many were held out: ``{"good": n, "defective": n}``.
-    image_score: the rule that made an image's score of its map, a name in
-    ``metrics.IMAGE_SCORES``; "given" when image scores were handed in.
+    image_score: the rule that made an image's score of its map, a name that
+    `metrics.image_score` takes; "given" when image scores were handed in.
 
     Raises LeakError for a split whose name starts with "test", CalibrationError for a part that is
     empty, of another type, or does not fit the others.
@@ -72,6 +72,24 @@ class Calibration:
         raise CalibrationError(
             f"no thresholds for the category {name!r}; {guess}"
             f"calibrated are: {', '.join(sorted(self.categories))}"
+        )
+
+    def check_model(self, model_hash: str) -> None:
+        """Raise CalibrationError unless these thresholds were made for the model of that hash.
+
+        Thresholds from a file of scores are for no model here; cross-conformal ones are for K.
+        """
+        if self.model_hash == model_hash:
+            return
+        if any(one.image.rule == "cross_conformal" for one in self.categories.values()):
+            raise CalibrationError(
+                "this calibration is cross-conformal: its threshold is for the lowest score of K "
+                "models, and this is one model. Score with all K and compare the lowest score with "
+                "the threshold yourself, or run 'anomaly-u2net calibrate' again on this model"
+            )
+        raise CalibrationError(
+            f"this calibration was made for model {self.model_hash[:12]}…, "
+            f"not for this one ({model_hash[:12]}…): run 'anomaly-u2net calibrate' again"
         )
 
     @property

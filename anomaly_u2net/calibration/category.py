@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from anomaly_u2net.calibration.checks import Floats, Groups, group_index, percent
-from anomaly_u2net.calibration.cost import Costs
-from anomaly_u2net.calibration.habits import pixel_mean_sigma
+from anomaly_u2net.calibration.habits import PixelMoments
+from anomaly_u2net.calibration.held import Held, known_groups
 from anomaly_u2net.calibration.miss import region_peaks
-from anomaly_u2net.calibration.pixel_share import pixel_false_share
+from anomaly_u2net.calibration.pixels import BinnedPixels, KeptPixels
 from anomaly_u2net.calibration.promises import (
-    Ask,
-    Held,
     best_f1_threshold,
     false_reject_threshold,
     image_thresholds,
-    known_groups,
     mean_sigma_threshold,
     missed_threshold,
 )
 from anomaly_u2net.calibration.reject import needed_images, smallest_false_reject
-from anomaly_u2net.calibration.thresholds import (
-    IMAGE_RULES,
-    PIXEL_RULES,
-    CategoryThresholds,
-    Threshold,
-)
+from anomaly_u2net.calibration.terms import Terms
+from anomaly_u2net.calibration.thresholds import CategoryThresholds, Threshold
 from anomaly_u2net.errors import CalibrationError, InputError
-from anomaly_u2net.metrics import pixel_best_f1
 from anomaly_u2net.metrics.checks import check_pair, check_scores
 
 
@@ -40,142 +32,182 @@ def calibrate_category(
     maps: Sequence[ArrayLike],
     masks: Sequence[ArrayLike],
     *,
-    rule: str = "false_reject",
-    pixel_rule: str = "false_reject",
-    false_reject: float = 0.05,
-    missed: float = 0.05,
-    delta: float | None = None,
-    costs: Costs | None = None,
-    sigmas: float = 3.0,
+    terms: Terms | None = None,
     groups: Groups | None = None,
-    allow_weaker: bool = False,
 ) -> CategoryThresholds:
     """Thresholds of one category from all its N held-out images, good and defective.
 
     image_scores: (N,). maps: N float arrays (H, W), the scores. masks: N bool or integer arrays
     (H, W), nonzero = defect; an image is good when its mask is empty.
+    terms: what is asked for, by default `Terms()`.
     groups: (N,), which part each image shows (None: a part by itself); parts then count, not images.
 
-    rule: one of `IMAGE_RULES`, on the image scores. pixel_rule: one of `PIXEL_RULES`; there
-    "false_reject" is the rule on the highest pixel of each good image (in at most that share of
-    good images is any pixel marked), "pixel_false_share" bounds the expected share of marked pixels
-    of a good image, "missed_defects" and "any_missed" look at the highest score of each region.
-    false_reject: alpha, for all but missed defects. missed: beta. delta: with it those promises
-    hold with confidence 1 − delta ("pixel_false_share" has no such version), without it on average.
-    costs: for "cost". sigmas: for "mean_sigma". With ``allow_weaker``, too few images give the
-    smallest rate they can promise, and say so.
-
     Raises CalibrationError without (enough of) the images that the rule needs; InputError and
-    MapError for other unusable values and maps.
+    MapError for unusable values and maps. To hold no maps, see `HeldOutImages`.
 
     >>> maps = [np.full((2, 2), score, np.float32) for score in (0.125, 0.25, 0.5, 0.875)]
     >>> masks = [np.zeros((2, 2), bool)] * 3 + [np.ones((2, 2), bool)]
-    >>> thresholds = calibrate_category([0.1, 0.2, 0.5, 0.9], maps, masks, false_reject=0.25)
+    >>> terms = Terms(false_reject=0.25)
+    >>> thresholds = calibrate_category([0.1, 0.2, 0.5, 0.9], maps, masks, terms=terms)
     >>> thresholds.image.value, thresholds.pixel.value
     (0.5, 0.5)
     >>> thresholds.pixel.promise
     'Of new good images like the 3 held out, at most 25 % are expected to have any pixel marked
      (split conformal).'
     """
-    check_rule(rule, IMAGE_RULES, what="rule")
-    check_rule(pixel_rule, PIXEL_RULES, what="pixel rule")
-    if pixel_rule == "pixel_false_share" and delta is not None:
-        raise InputError(
-            "the pixel rule pixel_false_share holds on average only: leave delta out, or use the "
-            "pixel rule false_reject"
-        )
-    ask = Ask(false_reject, missed, delta, costs, sigmas, allow_weaker)
-    scores, peaks, defective = _look_at(image_scores, maps, masks)
-    good = ~defective
-    group_index(groups, good.size)  # one group per image, or an error
-    of_good, of_defects = known_groups(groups, good), known_groups(groups, defective)
-    held = Held("image", scores[good], scores[defective], of_good, of_defects)
-    image, review = image_thresholds(held, rule, ask)
-    pairs = compress(zip(maps, masks, strict=True), defective)
-    regions = [region_peaks(plane, mask) for plane, mask in pairs]
-    pixels = Held("pixel", peaks[good], regions, of_good, of_defects)
-    pixel_f1 = best_f1_threshold(pixels, best=pixel_best_f1(maps, masks)) if regions else None
-    good_maps = list(compress(maps, good))
-    return CategoryThresholds(
-        image=image,
-        pixel=_pixel_threshold(pixels, good_maps, pixel_rule, ask, best_f1=pixel_f1),
-        image_best_f1=best_f1_threshold(held) if regions else None,
-        pixel_best_f1=pixel_f1,
-        review=review,
-    )
-
-
-def check_rule(rule: str, known: tuple[str, ...], *, what: str) -> None:
-    """Raise InputError unless ``rule`` is one of the ``known``."""
-    if rule not in known:
-        raise InputError(f"expected a {what}, one of {', '.join(known)}, got {rule!r}")
-
-
-def _pixel_threshold(
-    pixels: Held,
-    good_maps: list[ArrayLike],
-    rule: str,
-    ask: Ask,
-    *,
-    best_f1: Threshold | None,
-) -> Threshold:
-    if rule in ("missed_defects", "any_missed"):
-        return missed_threshold(pixels, ask, any_defect=rule == "any_missed")
-    if rule == "pixel_false_share":
-        return _share_threshold(pixels, good_maps, ask)
-    if rule == "mean_sigma":
-        value = pixel_mean_sigma(good_maps, sigmas=ask.sigmas)
-        return mean_sigma_threshold(pixels, ask, value=value)
-    if rule == "best_f1":
-        return best_f1 if best_f1 is not None else best_f1_threshold(pixels)
-    return false_reject_threshold(pixels, ask)
-
-
-def _share_threshold(pixels: Held, good_maps: list[ArrayLike], ask: Ask) -> Threshold:
-    groups = pixels.good_groups
-    n = group_index(groups, len(good_maps))[1]
-    if n == 0:
-        return false_reject_threshold(pixels, ask)  # which says that good images are missing
-    needed = needed_images(ask.alpha)
-    weaker = ask.allow_weaker and n < needed
-    alpha = smallest_false_reject(n) if weaker else ask.alpha
-    value = pixel_false_share(good_maps, alpha=alpha, groups=groups)
-    noun = "image" if groups is None else "part"
-    text = (
-        f"of the pixels of a new good {noun} like the {n} held out, at most {percent(alpha)} are "
-        "expected to be marked (conformal risk control)."
-    )
-    if weaker:
-        text = (
-            f"weaker than the {percent(ask.alpha)} asked for, which needs {needed} good {noun}s: "
-            f"{text}"
-        )
-    return Threshold(
-        value=value,
-        rule="pixel_false_share",
-        promise=text[0].upper() + text[1:],
-        n=n,
-        parameters={"alpha": float(ask.alpha)},
-        attained=alpha,
-        unit=pixels.unit,
-    )
-
-
-def _look_at(
-    image_scores: ArrayLike, maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Checked image scores (N,), the highest pixel of each map (N,), true where defective (N,)."""
     number = np.size(image_scores)
     if not number == len(maps) == len(masks):
         raise InputError(
             f"expected one score, one map and one mask per held-out image, "
             f"got {number} scores, {len(maps)} maps and {len(masks)} masks"
         )
-    if number == 0:
-        raise CalibrationError("there are no held-out images to calibrate on; hold some out")
-    peaks, defective = np.empty(number), np.empty(number, bool)
-    for index, (plane, mask) in enumerate(zip(maps, masks, strict=True)):
-        score_map, defect = check_pair(plane, mask, index=index)
-        peaks[index], defective[index] = score_map.max(), defect.any()
-    scores, _ = check_scores(image_scores, defective)
-    return scores.astype(np.float64), peaks, defective
+    group_index(groups, number)  # one group per image, or an error
+    names = [None] * number if groups is None else list(groups)
+    held = HeldOutImages(Terms() if terms is None else terms)
+    for score, plane, mask, group in zip(np.asarray(image_scores), maps, masks, names, strict=True):
+        held.add(score, plane, mask, group=group)
+    return held.thresholds()
+
+
+class HeldOutImages:
+    """A category's held-out images, reduced one by one to what the rules need of them.
+
+    terms: what is asked for. memory: bytes of pixels that may be held; None: no limit.
+
+    Of each image it keeps the score, the highest pixel and the peak of each defect region, and,
+    for the highest pixel F1 and the rule pixel_false_share, its pixels (8 bytes each in float32,
+    counting what the calculation takes). When these would exceed ``memory`` it counts them in bins
+    of score instead (`BinnedPixels`; measured, some 80 MB in all), and the promises of the two say
+    so; all other thresholds are the same.
+
+    Raises InputError for fewer than 1 byte, CalibrationError for the rule cross_conformal, which
+    needs the scores of K models.
+
+    >>> held = HeldOutImages(Terms(false_reject=0.25))
+    >>> for score in (0.125, 0.25, 0.5):
+    ...     held.add(score, np.full((2, 2), score, np.float32), np.zeros((2, 2), bool))
+    >>> held.thresholds().image.value, held.streamed
+    (0.5, False)
+    """
+
+    def __init__(self, terms: Terms, *, memory: int | None = None) -> None:
+        if memory is not None and memory < 1:
+            raise InputError(f"expected 1 byte of memory or more, got {memory}")
+        if terms.rule == "cross_conformal":
+            raise CalibrationError(
+                "the rule cross_conformal needs each good image scored by one of K models that "
+                "did not see it, and a run has one model: put the scores in a file with a column "
+                "fold, and run 'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal'"
+            )
+        self._terms, self._memory = terms, memory
+        self._scores: list[float] = []
+        self._tops: list[float] = []
+        self._peaks: list[Floats] = []  # empty for a good image
+        self._groups: list[str | None] = []
+        self._moments = PixelMoments()
+        self._pixels: KeptPixels | BinnedPixels = KeptPixels()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the pixels are counted in bins."""
+        return isinstance(self._pixels, BinnedPixels)
+
+    def add(
+        self, image_score: float, score_map: ArrayLike, mask: ArrayLike, *, group: str | None = None
+    ) -> None:
+        """Take in one image: its score, map and mask (H, W), and the part that it shows.
+
+        Raises MapError for an unusable map or mask, InputError for a score that is not finite, and
+        as `BinnedPixels.add` does.
+        """
+        scores, defect = check_pair(score_map, mask, index=len(self._scores))
+        name = None if group is None or group == "" else str(group)
+        self._pixels.add(scores, defect, group=name)
+        self._scores.append(image_score)
+        self._tops.append(float(scores.max()))
+        self._peaks.append(region_peaks(scores, defect))
+        self._groups.append(name)
+        if not self._peaks[-1].size:
+            self._moments.add(scores)
+        self._bound_memory()
+
+    def thresholds(self) -> CategoryThresholds:
+        """The thresholds of the images so far; raises as `calibrate_category` does."""
+        if not self._scores:
+            raise CalibrationError("there are no held-out images to calibrate on; hold some out")
+        defective = np.array([peaks.size > 0 for peaks in self._peaks])
+        scores = check_scores(self._scores, defective)[0].astype(np.float64)
+        good, tops = ~defective, np.asarray(self._tops)
+        groups = known_groups(self._groups, good), known_groups(self._groups, defective)
+        held = Held("image", scores[good], scores[defective], *groups)
+        regions = [peaks for peaks in self._peaks if peaks.size]
+        pixels = Held("pixel", tops[good], regions, *groups)
+        image, review = image_thresholds(held, self._terms)
+        best = self._best_f1(pixels) if regions else None
+        return CategoryThresholds(
+            image=image,
+            pixel=self._pixel_threshold(pixels, best),
+            image_best_f1=best_f1_threshold(held) if regions else None,
+            pixel_best_f1=best,
+            review=review,
+        )
+
+    def _bound_memory(self) -> None:
+        kept = self._pixels
+        if self._memory is None or isinstance(kept, BinnedPixels):
+            return
+        if 2 * kept.nbytes > self._memory:
+            self._pixels = BinnedPixels(shares=self._terms.pixel_rule == "pixel_false_share")
+            for score_map, defect, group in kept.images():
+                self._pixels.add(score_map, defect, group=group)
+
+    def _best_f1(self, pixels: Held) -> Threshold:
+        best, note = self._pixels.best_f1()
+        return _with_note(best_f1_threshold(pixels, best=best), note)
+
+    def _pixel_threshold(self, pixels: Held, best_f1: Threshold | None) -> Threshold:
+        terms = self._terms
+        if terms.pixel_rule in ("missed_defects", "any_missed"):
+            return missed_threshold(pixels, terms, any_defect=terms.pixel_rule == "any_missed")
+        if terms.pixel_rule == "pixel_false_share":
+            return self._share_threshold(pixels)
+        if terms.pixel_rule == "mean_sigma":
+            pixels.need_good()
+            value = self._moments.mean_sigma(terms.sigmas)
+            return mean_sigma_threshold(pixels, terms, value=value)
+        if terms.pixel_rule == "best_f1":
+            return best_f1 if best_f1 is not None else best_f1_threshold(pixels)
+        return false_reject_threshold(pixels, terms)
+
+    def _share_threshold(self, pixels: Held) -> Threshold:
+        pixels.need_good()
+        asked, groups = self._terms.false_reject, pixels.good_groups
+        n, needed = group_index(groups, pixels.good.size)[1], needed_images(asked)
+        weaker = self._terms.allow_weaker and n < needed
+        alpha = smallest_false_reject(n) if weaker else asked
+        value, note = self._pixels.false_share(alpha=alpha)
+        noun = "image" if groups is None else "part"
+        text = (
+            f"of the pixels of a new good {noun} like the {n} held out, at most {percent(alpha)} "
+            "are expected to be marked (conformal risk control)."
+        )
+        if weaker:
+            text = (
+                f"weaker than the {percent(asked)} asked for, which needs {needed} good {noun}s: "
+                f"{text}"
+            )
+        found = Threshold(
+            value=value,
+            rule="pixel_false_share",
+            promise=text[0].upper() + text[1:],
+            n=n,
+            parameters={"alpha": float(asked)},
+            attained=alpha,
+            false_reject_upper=pixels.upper(value, looked=True),
+            unit=pixels.unit,
+        )
+        return _with_note(found, note)
+
+
+def _with_note(threshold: Threshold, note: str) -> Threshold:
+    return replace(threshold, promise=f"{threshold.promise} {note}") if note else threshold

@@ -54,6 +54,14 @@ def check_delta(delta: float) -> float:
     return check_rate(delta, what="delta (the chance that the promise fails)")
 
 
+def allowed_loss(n: int, rate: float) -> float:
+    """(n + 1) · rate − 1: what the losses of n units may sum to in conformal risk control.
+
+    With a margin for the rounding of sums of shares such as 1/3 + 1/3 + 1/3.
+    """
+    return (n + 1) * rate * (1 + SLACK) - 1 + 1e-9
+
+
 def group_extremes(scores: Floats, groups: Groups | None, *, lowest: bool = False) -> Floats:
     """The highest score (or the lowest) of each group: (number of groups,).
 

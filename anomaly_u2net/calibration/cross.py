@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anomaly_u2net.calibration.checks import Floats, check_row, percent
-from anomaly_u2net.calibration.reject import conformal_rank
+from anomaly_u2net.calibration.checks import Floats, Groups, check_row, group_extremes, percent
+from anomaly_u2net.calibration.reject import conformal_rank, needed_images, smallest_false_reject
 from anomaly_u2net.calibration.thresholds import Threshold
-from anomaly_u2net.errors import InputError
+from anomaly_u2net.errors import CalibrationError, InputError
+
+#: K groups of images, as many names as fold k has images; None for a fold without groups.
+FoldGroups = Sequence[Groups | None]
 
 
 @dataclass(frozen=True, slots=True)
 class CrossConformal:
     """A threshold on the LOWEST of the K models' scores of a new image.
 
-    promised: P(a new good image is rejected) is at most this, not alpha. n: good images in all.
+    promised: P(a new good image is rejected) is at most this, not alpha. n: good images (parts,
+    when grouped: ``unit``) of all folds.
     """
 
     threshold: float
@@ -26,25 +31,37 @@ class CrossConformal:
     alpha: float
     n: int
     folds: int
+    unit: Literal["image", "group"] = "image"
 
     def as_threshold(self) -> Threshold:
         """The threshold with its promise in words, for a calibration file."""
+        noun, event = "images", "be rejected"
+        if self.unit == "group":
+            noun, event = "parts", "have any image rejected"
         return Threshold(
             value=self.threshold,
             rule="cross_conformal",
             promise=(
-                f"Weaker than the {percent(self.alpha)} aimed at: of new good images like the "
+                f"Weaker than the {percent(self.alpha)} aimed at: of new good {noun} like the "
                 f"{self.n} of {self.folds} folds, at most {percent(self.promised)} are expected to "
-                f"be rejected when the score is the lowest of the {self.folds} models' scores "
+                f"{event} when NG is what each of the {self.folds} models scores above the "
+                f"threshold, so that the lowest of the {self.folds} scores decides "
                 "(cross-conformal)."
             ),
             n=self.n,
             parameters={"alpha": self.alpha, "folds": float(self.folds)},
             attained=self.promised,
+            unit=self.unit,
         )
 
 
-def cross_conformal(fold_scores: Sequence[ArrayLike], *, alpha: float) -> CrossConformal:
+def cross_conformal(
+    fold_scores: Sequence[ArrayLike],
+    *,
+    alpha: float,
+    groups: FoldGroups | None = None,
+    allow_weaker: bool = False,
+) -> CrossConformal:
     """The threshold from K folds: fold k's good images, scored by the model trained without them.
 
     fold_scores: K ≥ 2 arrays (n_k,), n in all. A new image is scored by all K models and rejected
@@ -56,39 +73,59 @@ def cross_conformal(fold_scores: Sequence[ArrayLike], *, alpha: float) -> CrossC
     inference with the jackknife+", Ann. Statist. 49, 2021, theorem 4; Vovk, Nouretdinov, Manokhin
     and Gammerman, 2018). In practice it is often near alpha, but that is not promised.
 
-    With several images of one part: keep a part in one fold and give its highest score only.
+    groups: K lists (n_k,), which part each image shows. A part counts once, by its highest score; n
+    and the sizes of the folds count parts, and the promise is about any image of a new part. All
+    images of a part must be in one fold, or a model has seen what it scores.
+    allow_weaker: for too few images take alpha = 1 / (n + 1).
     One model trained on all images is NOT covered: for it the threshold is an estimate without a
     guarantee.
 
     Raises CalibrationError when n is too small for alpha, InputError for fewer than two folds, an
-    empty fold, or bad scores.
+    empty fold, bad scores, or a part in two folds.
 
     >>> found = cross_conformal([[1, 2, 3, 4, 5], [6, 7, 8, 9]], alpha=0.1)
     >>> found.threshold, round(found.promised, 4)
     (9.0, 0.3636)
     """
-    folds = _folds(fold_scores)
+    folds = _folds(fold_scores, groups)
     pooled = np.concatenate(folds)
-    n, number = pooled.size, len(folds)
+    n, number, needed = pooled.size, len(folds), needed_images(alpha)
+    if n < needed and not allow_weaker:
+        raise CalibrationError(
+            f"a false-reject rate of {alpha:g} needs at least {needed} good images (parts, when "
+            f"grouped) in all folds together, got {n}; the smallest rate that {n} can aim at is "
+            f"1/{n + 1} = {smallest_false_reject(n):.4g}. Score more good images, ask for a higher "
+            "rate, or take the attainable rate with --allow-weaker (allow_weaker=True)"
+        )
+    alpha = max(float(alpha), smallest_false_reject(n)) if n < needed else float(alpha)
     rank = conformal_rank(n, alpha=alpha)
     extra = 2 * (1 - alpha) * (number - 1) / (n + number)
     if len({fold.size for fold in folds}) == 1:
         extra = min(extra, (1 - number / n) / (number + 1))
-    threshold = float(np.partition(pooled, rank - 1)[rank - 1])
-    return CrossConformal(threshold, min(1.0, 2 * alpha + extra), float(alpha), n, number)
+    return CrossConformal(
+        threshold=float(np.partition(pooled, rank - 1)[rank - 1]),
+        promised=min(1.0, 2 * alpha + extra),
+        alpha=alpha,
+        n=n,
+        folds=number,
+        unit="image" if groups is None or all(g is None for g in groups) else "group",
+    )
 
 
-def cross_conformal_p(fold_scores: Sequence[ArrayLike], new_scores: ArrayLike) -> Floats:
+def cross_conformal_p(
+    fold_scores: Sequence[ArrayLike], new_scores: ArrayLike, *, groups: FoldGroups | None = None
+) -> Floats:
     """The cross-conformal p-value of M new images from the scores of each of the K models.
 
     new_scores: (M, K). It is (1 + Σ_k |{i in fold k: score_i ≥ new score by model k}|) / (n + 1)
     (Vovk 2015). Rejecting when p ≤ alpha promises what `cross_conformal` does and rejects at least
-    as much.
+    as much. groups: as in `cross_conformal`; then give of each new part its highest score by each
+    model.
 
     >>> cross_conformal_p([[1, 2], [3, 4]], [[5, 5], [2, 4]])
     array([0.2, 0.6])
     """
-    folds, new = _folds(fold_scores), np.asarray(new_scores, np.float64)
+    folds, new = _folds(fold_scores, groups), np.asarray(new_scores, np.float64)
     if new.ndim != 2 or new.shape[1] != len(folds) or not np.isfinite(new).all():
         raise InputError(
             f"expected finite scores of shape (M, {len(folds)}), one per new image and model, "
@@ -101,11 +138,29 @@ def cross_conformal_p(fold_scores: Sequence[ArrayLike], new_scores: ArrayLike) -
     return np.asarray((1 + counts) / (n + 1))
 
 
-def _folds(fold_scores: Sequence[ArrayLike]) -> list[Floats]:
+def _folds(fold_scores: Sequence[ArrayLike], groups: FoldGroups | None) -> list[Floats]:
+    """The checked scores of each fold, the highest of each part where groups are known."""
     folds = [check_row(scores, what=f"good (fold {i})") for i, scores in enumerate(fold_scores)]
     if len(folds) < 2 or any(fold.size == 0 for fold in folds):
         raise InputError(
             "expected the good scores of 2 folds or more, none empty, "
             f"got {[fold.size for fold in folds]}"
         )
-    return folds
+    if groups is None:
+        return folds
+    if len(groups) != len(folds):
+        raise InputError(f"expected groups for each of {len(folds)} folds, got {len(groups)}")
+    _no_part_twice(groups)
+    return [group_extremes(fold, names) for fold, names in zip(folds, groups, strict=True)]
+
+
+def _no_part_twice(groups: FoldGroups) -> None:
+    """Raise InputError for a part with images in two folds."""
+    home: dict[object, int] = {}
+    for place, names in enumerate(groups):
+        for name in [] if names is None else list(names):
+            if name is not None and name != "" and home.setdefault(name, place) != place:
+                raise InputError(
+                    f"the part {str(name)!r} is in two folds, so the model that scores it has seen "
+                    "it: keep all images of a part in one fold, and train again"
+                )

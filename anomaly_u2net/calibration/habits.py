@@ -42,13 +42,36 @@ def pixel_mean_sigma(maps: Sequence[ArrayLike] | NDArray[Any], *, sigmas: float 
     >>> pixel_mean_sigma([np.array([[1.0, 1.0]]), np.array([[3.0, 3.0]])], sigmas=2)
     4.0
     """
-    if len(maps) == 0:
-        raise CalibrationError("mean + sigma needs good maps, got none")
-    planes = [check_map(plane, name=f"map {i}") for i, plane in enumerate(maps)]
-    number = sum(plane.size for plane in planes)
-    mean = sum(float(plane.sum(dtype=np.float64)) for plane in planes) / number
-    square = sum(float(np.square(plane - mean, dtype=np.float64).sum()) for plane in planes)
-    return mean + _sigmas(sigmas) * math.sqrt(square / number)
+    pixels = PixelMoments()
+    for index, plane in enumerate(maps):
+        pixels.add(check_map(plane, name=f"map {index}"))
+    return pixels.mean_sigma(sigmas)
+
+
+class PixelMoments:
+    """Mean and variance of the pixels of any number of maps, which are forgotten one by one.
+
+    The two are updated map by map (Chan, Golub and LeVeque, Am. Stat. 37, 1983), in float64.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._mean = self._square = 0.0  # the squares of the distances from the mean, summed
+
+    def add(self, plane: NDArray[np.floating[Any]]) -> None:
+        """Take in one checked map (H, W)."""
+        mean = float(plane.mean(dtype=np.float64))
+        gap, number = mean - self._mean, self._number + plane.size
+        self._square += float(np.square(plane - mean, dtype=np.float64).sum())
+        self._square += gap * gap * self._number * plane.size / number
+        self._mean += gap * plane.size / number
+        self._number = number
+
+    def mean_sigma(self, sigmas: float) -> float:
+        """Mean + ``sigmas`` standard deviations; CalibrationError without maps."""
+        if self._number == 0:
+            raise CalibrationError("mean + sigma needs good maps, got none")
+        return self._mean + _sigmas(sigmas) * math.sqrt(self._square / self._number)
 
 
 def _sigmas(sigmas: float) -> float:

@@ -24,6 +24,7 @@ from anomaly_u2net.calibration.checks import (
     SLACK,
     Floats,
     Groups,
+    allowed_loss,
     check_delta,
     check_rate,
     check_row,
@@ -83,7 +84,7 @@ def missed_defects(peaks: Peaks, *, beta: float, groups: Groups | None = None) -
     """
     values, shares, n = _units(peaks, groups)
     _need(n, beta)
-    return _highest(values, shares, lambda losses: losses <= _allowed(n, beta))
+    return _highest(values, shares, lambda losses: losses <= allowed_loss(n, beta))
 
 
 def missed_defects_pac(
@@ -128,7 +129,7 @@ def any_missed(peaks: Peaks, *, beta: float, groups: Groups | None = None) -> fl
     """
     values, shares, n = _units(_weakest(peaks, groups), None)
     _need(n, beta)
-    return _highest(values, shares, lambda losses: losses <= _allowed(n, beta))
+    return _highest(values, shares, lambda losses: losses <= allowed_loss(n, beta))
 
 
 def any_missed_pac(
@@ -203,11 +204,6 @@ def _highest(values: Floats, shares: Floats, holds: Callable[[Floats], NDArray[n
     losses = np.cumsum(np.bincount(place, shares), dtype=np.float64)
     # At a threshold just below distinct[j] the regions below it are lost, not that one.
     return just_below(float(distinct[int(np.argmin(holds(losses)))]))
-
-
-def _allowed(n: int, beta: float) -> float:
-    # Sums of shares such as 1/3 + 1/3 + 1/3 are off by rounding.
-    return (n + 1) * beta * (1 + SLACK) - 1 + 1e-9
 
 
 def _need(n: int, beta: float) -> None:

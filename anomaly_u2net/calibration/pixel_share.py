@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anomaly_u2net.calibration.checks import SLACK, Groups, group_index
+from anomaly_u2net.calibration.checks import Groups, allowed_loss, group_index
 from anomaly_u2net.calibration.reject import conformal_rank
 from anomaly_u2net.metrics.checks import check_map
 
@@ -37,7 +37,7 @@ def pixel_false_share(
     planes = [check_map(plane, name=f"map {i}") for i, plane in enumerate(maps)]
     index, number = group_index(groups, len(planes))
     conformal_rank(number, alpha=alpha)  # refuses what so few images cannot promise
-    allowed = (number + 1) * alpha * (1 + SLACK) - 1 + 1e-9
+    allowed = allowed_loss(number, alpha)
     weights = 1.0 / np.bincount(index)[index]
     wide = any(plane.dtype.itemsize == 8 for plane in planes)
     kind: type[np.floating[Any]] = np.float64 if wide else np.float32

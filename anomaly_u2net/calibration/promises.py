@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from anomaly_u2net.calibration.bounds import rate_upper, rate_upper_anywhere
+from anomaly_u2net.calibration.bounds import rate_upper
 from anomaly_u2net.calibration.checks import (
     SLACK,
-    Floats,
     group_extremes,
     group_index,
     just_below,
     percent,
 )
 from anomaly_u2net.calibration.cost import Costs, least_cost
+from anomaly_u2net.calibration.given import given_threshold
 from anomaly_u2net.calibration.habits import mean_sigma
+from anomaly_u2net.calibration.held import Held
 from anomaly_u2net.calibration.miss import (
-    Peaks,
     any_missed,
     any_missed_pac,
     missed_defects,
@@ -36,60 +35,28 @@ from anomaly_u2net.calibration.reject import (
     smallest_false_reject_pac,
 )
 from anomaly_u2net.calibration.review import Both
+from anomaly_u2net.calibration.terms import Terms
 from anomaly_u2net.calibration.thresholds import Threshold
-from anomaly_u2net.errors import CalibrationError
 from anomaly_u2net.metrics import BestF1, image_best_f1
 
-Level = Literal["image", "pixel"]
-Names = list[str | None] | None
 
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What is asked of the thresholds; see `calibrate_category`."""
-
-    alpha: float
-    beta: float
-    delta: float | None
-    costs: Costs | None
-    sigmas: float
-    allow_weaker: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """What a rule looks at: the good images' scores, the defective images' peaks, and groups.
-
-    On the level "image" the peaks are image scores (m,); on "pixel" the good scores are the highest
-    pixel of each image, and the peaks those of each defect region.
-    """
-
-    level: Level
-    good: Floats
-    peaks: Peaks
-    good_groups: Names
-    defect_groups: Names
-
-    @property
-    def unit(self) -> Literal["image", "group"]:
-        return "image" if self.good_groups is None and self.defect_groups is None else "group"
-
-
-def false_reject_threshold(held: Held, ask: Ask) -> Threshold:
+def false_reject_threshold(held: Held, terms: Terms) -> Threshold:
     """The rule `false_reject`, on average or with confidence."""
-    _need_good(held)
+    held.need_good()
     values = np.sort(group_extremes(held.good, held.good_groups))
-    n, delta = int(values.size), ask.delta
+    n, delta = int(values.size), terms.delta
     needed = (
-        needed_images(ask.alpha) if delta is None else needed_images_pac(ask.alpha, delta=delta)
+        needed_images(terms.false_reject)
+        if delta is None
+        else needed_images_pac(terms.false_reject, delta=delta)
     )
-    weaker = ask.allow_weaker and n < needed
+    weaker = terms.allow_weaker and n < needed
     if delta is None:
-        alpha = smallest_false_reject(n) if weaker else ask.alpha
+        alpha = smallest_false_reject(n) if weaker else terms.false_reject
         rank = conformal_rank(n, alpha=alpha)
         attained = (n + 1 - rank) / (n + 1)
     else:
-        alpha = smallest_false_reject_pac(n, delta=delta) if weaker else ask.alpha
+        alpha = smallest_false_reject_pac(n, delta=delta) if weaker else terms.false_reject
         rank = pac_rank(n, alpha=alpha, delta=delta)
         attained = rate_upper(n - rank, n, delta=delta)
     noun = "images" if held.good_groups is None else "parts"
@@ -105,23 +72,33 @@ def false_reject_threshold(held: Held, ask: Ask) -> Threshold:
         value=float(values[rank - 1]),
         rule="false_reject",
         promise=_sentence(
-            text, asked=ask.alpha, needed=needed, weaker=weaker, of="good", ask=ask, counted=True
+            text,
+            asked=terms.false_reject,
+            needed=needed,
+            weaker=weaker,
+            of="good",
+            terms=terms,
+            counted=True,
         ),
         n=n,
-        parameters=_parameters(ask, alpha=ask.alpha),
+        parameters=_parameters(terms, alpha=terms.false_reject),
         attained=attained,
         false_reject_upper=rate_upper(n - rank, n),
         unit=held.unit,
     )
 
 
-def missed_threshold(held: Held, ask: Ask, *, any_defect: bool) -> Threshold:
+def missed_threshold(held: Held, terms: Terms, *, any_defect: bool) -> Threshold:
     """The rules `missed_defects` and `any_missed`, on average or with confidence."""
-    _need_defects(held, "any_missed" if any_defect else "missed_defects")
+    held.need_defects("any_missed" if any_defect else "missed_defects")
     n = group_index(held.defect_groups, len(held.peaks))[1]
-    delta, groups = ask.delta, held.defect_groups
-    needed = needed_images(ask.beta) if delta is None else needed_images_pac(ask.beta, delta=delta)
-    weaker, beta = ask.allow_weaker and n < needed, ask.beta
+    delta, groups = terms.delta, held.defect_groups
+    needed = (
+        needed_images(terms.missed)
+        if delta is None
+        else needed_images_pac(terms.missed, delta=delta)
+    )
+    weaker, beta = terms.allow_weaker and n < needed, terms.missed
     # A loss of 0 or 1 (one score, one image) has the exact p-value, which is never the weaker one.
     single = any_defect or (held.level == "image" and groups is None)
     if delta is None:
@@ -140,25 +117,25 @@ def missed_threshold(held: Held, ask: Ask, *, any_defect: bool) -> Threshold:
         rule="any_missed" if any_defect else "missed_defects",
         promise=_sentence(
             text,
-            asked=ask.beta,
+            asked=terms.missed,
             needed=needed,
             weaker=weaker,
             of="defective",
-            ask=ask,
+            terms=terms,
             counted=single,
         ),
         n=n,
-        parameters=_parameters(ask, beta=ask.beta),
+        parameters=_parameters(terms, beta=terms.missed),
         attained=attained,
-        false_reject_upper=_upper(held, value, looked=_shared_parts(held)),
+        false_reject_upper=held.upper(value, looked=held.shares_parts),
         unit=held.unit,
     )
 
 
-def both_thresholds(held: Held, ask: Ask) -> tuple[Threshold, Threshold | None]:
+def both_thresholds(held: Held, terms: Terms) -> tuple[Threshold, Threshold | None]:
     """The rule `both`: the image threshold, and the review threshold unless one keeps both."""
-    reject = false_reject_threshold(held, ask)
-    missed = missed_threshold(held, ask, any_defect=False)
+    reject = false_reject_threshold(held, terms)
+    missed = missed_threshold(held, terms, any_defect=False)
     found = Both.of(
         held.good,
         held.peaks,
@@ -192,19 +169,15 @@ def both_thresholds(held: Held, ask: Ask) -> tuple[Threshold, Threshold | None]:
     return one, None
 
 
-def cost_threshold(held: Held, ask: Ask) -> Threshold:
+def cost_threshold(held: Held, terms: Terms) -> Threshold:
     """The rule `cost`; only on image scores."""
-    _need_good(held)
-    _need_defects(held, "cost")
-    if ask.costs is None:
-        raise CalibrationError(
-            "the rule cost needs what an overkill and an escape cost and the line's defect rate: "
-            "give costs=Costs(overkill, escape, defect_rate)"
-        )
+    held.need_good()
+    held.need_defects("cost")
+    costs = cast(Costs, terms.costs)  # the terms of this rule have them
     found = least_cost(
         held.good,
         held.peaks,  # type: ignore[arg-type]
-        costs=ask.costs,
+        costs=costs,
         good_groups=held.good_groups,
         defect_groups=held.defect_groups,
     )
@@ -217,38 +190,38 @@ def cost_threshold(held: Held, ask: Ask) -> Threshold:
         promise=(
             f"No guaranteed rate: the least expected cost per part is {found.cost:.4g} "
             f"(95 % by bootstrap {low:.4g} to {high:.4g}; threshold {t_low:.6g} to {t_high:.6g}) "
-            f"when {percent(ask.costs.defect_rate)} of the parts are defective."
+            f"when {percent(costs.defect_rate)} of the parts are defective."
         ),
         n=n,
         parameters={
-            "overkill": float(ask.costs.overkill),
-            "escape": float(ask.costs.escape),
-            "defect_rate": float(ask.costs.defect_rate),
+            "overkill": float(costs.overkill),
+            "escape": float(costs.escape),
+            "defect_rate": float(costs.defect_rate),
         },
-        false_reject_upper=_upper(held, found.threshold, looked=True),
+        false_reject_upper=held.upper(found.threshold, looked=True),
     )
 
 
-def mean_sigma_threshold(held: Held, ask: Ask, *, value: float | None = None) -> Threshold:
+def mean_sigma_threshold(held: Held, terms: Terms, *, value: float | None = None) -> Threshold:
     """The rule `mean_sigma`; ``value`` when it was measured on pixels already."""
-    _need_good(held)
-    value = mean_sigma(held.good, sigmas=ask.sigmas) if value is None else value
+    held.need_good()
+    value = mean_sigma(held.good, sigmas=terms.sigmas) if value is None else value
     return Threshold(
         value=value,
         rule="mean_sigma",
         promise=(
-            f"No guarantee: mean + {ask.sigmas:g} standard deviations of the {held.level} scores "
+            f"No guarantee: mean + {terms.sigmas:g} standard deviations of the {held.level} scores "
             f"of {held.good.size} good images."
         ),
         n=int(held.good.size),
-        parameters={"sigmas": float(ask.sigmas)},
-        false_reject_upper=_upper(held, value, looked=True),
+        parameters={"sigmas": float(terms.sigmas)},
+        false_reject_upper=held.upper(value, looked=True),
     )
 
 
 def best_f1_threshold(held: Held, *, best: BestF1 | None = None) -> Threshold:
     """The rule `best_f1`; ``best`` when it was measured on pixels already."""
-    _need_defects(held, "best_f1")
+    held.need_defects("best_f1")
     good, defective = held.good.size, len(held.peaks)
     if best is None:
         scores = np.concatenate([held.good, np.asarray(held.peaks, np.float64)])
@@ -264,34 +237,36 @@ def best_f1_threshold(held: Held, *, best: BestF1 | None = None) -> Threshold:
             "expect less on new images."
         ),
         n=int(good + defective),
-        false_reject_upper=_upper(held, best.threshold, looked=True) if good else None,
+        false_reject_upper=held.upper(best.threshold, looked=True) if good else None,
     )
 
 
-def image_thresholds(held: Held, rule: str, ask: Ask) -> tuple[Threshold, Threshold | None]:
-    """The image threshold by the named rule, and the review threshold when there are two."""
-    if rule == "both":
-        return both_thresholds(held, ask)
-    if rule == "missed_defects":
-        return missed_threshold(held, ask, any_defect=False), None
-    if rule == "cost":
-        return cost_threshold(held, ask), None
-    if rule == "best_f1":
+def image_thresholds(held: Held, terms: Terms) -> tuple[Threshold, Threshold | None]:
+    """The image threshold by the rule of the terms, and the review threshold when there are two."""
+    if terms.rule == "both":
+        return both_thresholds(held, terms)
+    if terms.rule == "missed_defects":
+        return missed_threshold(held, terms, any_defect=False), None
+    if terms.rule == "cost":
+        return cost_threshold(held, terms), None
+    if terms.rule == "best_f1":
         return best_f1_threshold(held), None
-    if rule == "mean_sigma":
-        return mean_sigma_threshold(held, ask), None
-    return false_reject_threshold(held, ask), None
+    if terms.rule == "mean_sigma":
+        return mean_sigma_threshold(held, terms), None
+    if terms.rule == "given":
+        return given_threshold(held, terms), None
+    return false_reject_threshold(held, terms), None
 
 
 def _sentence(
-    text: str, *, asked: float, needed: int, weaker: bool, of: str, ask: Ask, counted: bool
+    text: str, *, asked: float, needed: int, weaker: bool, of: str, terms: Terms, counted: bool
 ) -> str:
     """The promise in words; ``counted``: the loss is 0 or 1, so its mean is a rate of new units.
 
     The mean of a share is only what is expected of a new unit, with any confidence.
     """
-    if ask.delta is not None:
-        text = f"with confidence {percent(1 - ask.delta)}, {text}"
+    if terms.delta is not None:
+        text = f"with confidence {percent(1 - terms.delta)}, {text}"
         text = text.replace("are expected to", "will") if counted else text
     if weaker:
         text = (
@@ -323,48 +298,6 @@ def _missed_event(held: Held, n: int, rate: str, any_defect: bool) -> str:
     )
 
 
-def _upper(held: Held, value: float, *, looked: bool) -> float | None:
-    """The 95 % upper bound of the false-reject rate; ``looked``: the rule saw the good scores."""
-    if held.good.size == 0:
-        return None
-    units = group_extremes(held.good, held.good_groups)
-    errors = int(np.count_nonzero(units > value))
-    return (rate_upper_anywhere if looked else rate_upper)(errors, units.size)
-
-
-def _shared_parts(held: Held) -> bool:
-    """Whether a part is among the good and the defective images, which then are not independent."""
-    return bool(set(held.good_groups or ()) & set(held.defect_groups or ()) - {None})
-
-
-def _parameters(ask: Ask, **rates: float) -> dict[str, float]:
-    delta = {} if ask.delta is None else {"delta": float(ask.delta)}
+def _parameters(terms: Terms, **rates: float) -> dict[str, float]:
+    delta = {} if terms.delta is None else {"delta": float(terms.delta)}
     return {**{name: float(rate) for name, rate in rates.items()}, **delta}
-
-
-def _need_good(held: Held) -> None:
-    if held.good.size == 0:
-        raise CalibrationError(
-            f"none of the {len(held.peaks)} held-out images is good (has an empty mask, or the "
-            "label good); a false-reject rate is measured on good images: hold some out"
-        )
-
-
-def _need_defects(held: Held, rule: str) -> None:
-    if len(held.peaks) == 0:
-        raise CalibrationError(
-            f"the rule {rule} needs defects, but all {held.good.size} held-out images are good; "
-            "hold out defective images with masks, or use the rule false_reject"
-        )
-
-
-def known_groups(groups: Any, chosen: NDArray[np.bool_]) -> Names:
-    """The groups of the chosen images; None when none of them has one."""
-    if groups is None:
-        return None
-    names = [
-        None if name is None or name == "" else str(name)
-        for name, kept in zip(groups, chosen, strict=True)
-        if kept
-    ]
-    return names if any(names) else None

@@ -27,6 +27,14 @@ from anomaly_u2net.calibration.checks import (
 )
 from anomaly_u2net.errors import CalibrationError, InputError
 
+#: The other ways out where too few images are held out.
+WAYS_OUT = (
+    "take the attainable rate with --allow-weaker (allow_weaker=True), or use every good image: "
+    "train K models, each without one fold, score each image with the model that did not see it, "
+    "and run 'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal' with a column fold "
+    "(on average, and promising about twice the rate)"
+)
+
 
 def false_reject(scores: ArrayLike, *, alpha: float, groups: Groups | None = None) -> float:
     """The split-conformal threshold: a new good image exceeds it with probability ≤ ``alpha``.
@@ -93,7 +101,7 @@ def conformal_rank(n: int, *, alpha: float) -> int:
             f"a false-reject rate of {alpha:g} needs at least {needed_images(alpha)} held-out good "
             f"images, got {n}; the smallest rate that {n} can promise is 1/{n + 1} = {best:.4g}. "
             f"Hold out more good images (parts, when grouped), ask for a rate of {best:.4g} or "
-            "more, or take the attainable rate with --allow-weaker (allow_weaker=True)"
+            f"more, {WAYS_OUT}"
         )
     return n + 1 - allowed
 
@@ -113,8 +121,7 @@ def pac_rank(n: int, *, alpha: float, delta: float) -> int:
             f"a false-reject rate of {alpha:g} with confidence {1 - delta:g} needs at least "
             f"{needed} held-out good images, got {n}; the smallest rate that {n} can promise with "
             f"that confidence is {best:.4g}. Hold out more good images (parts, when grouped), ask "
-            f"for a rate of {best:.4g} or more, or take the attainable rate with --allow-weaker "
-            "(allow_weaker=True)"
+            f"for a rate of {best:.4g} or more, {WAYS_OUT}"
         )
     chances = binomial_p(np.arange(n), n, level=alpha)  # of n − k = 0, 1, … errors
     return n - max(int(np.count_nonzero(chances <= delta * (1 + SLACK))) - 1, 0)

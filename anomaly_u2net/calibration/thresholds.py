@@ -18,10 +18,21 @@ Rule: TypeAlias = Literal[
     "cost",
     "best_f1",
     "mean_sigma",
+    "given",
 ]
 RULES: tuple[str, ...] = get_args(Rule)
 #: The rules that can make an image threshold, and a pixel threshold, in `calibrate_category`.
-IMAGE_RULES = ("false_reject", "missed_defects", "both", "cost", "best_f1", "mean_sigma")
+#: "cross_conformal" is of `calibrate_scores` alone: it needs the scores of K models.
+IMAGE_RULES = (
+    "false_reject",
+    "missed_defects",
+    "both",
+    "cost",
+    "best_f1",
+    "mean_sigma",
+    "given",
+    "cross_conformal",
+)
 PIXEL_RULES = (
     "false_reject",
     "pixel_false_share",
@@ -31,7 +42,7 @@ PIXEL_RULES = (
     "mean_sigma",
 )
 #: The rules that promise no rate.
-NO_GUARANTEE = ("cost", "best_f1", "mean_sigma")
+NO_GUARANTEE = ("cost", "best_f1", "mean_sigma", "given")
 
 #: The parameters that a rule may have, and those that must be rates in (0, 1).
 PARAMETERS = (
@@ -45,8 +56,13 @@ PARAMETERS = (
     "defect_rate",
     "sigmas",
     "folds",
+    "observed_false_reject",
+    "observed_missed",
+    "missed_upper",
 )
 _RATES = ("alpha", "beta", "delta", "attained_alpha", "attained_beta", "defect_rate")
+#: Measured rates, which may be 0 or 1.
+_MEASURED = ("observed_false_reject", "observed_missed", "missed_upper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +76,14 @@ class Threshold:
     parameters: what was asked for, by name: alpha (false rejects), beta (missed defects), delta
     (present when the promise holds with confidence 1 − delta, absent when it holds on average),
     overkill, escape, defect_rate (cost), sigmas, folds; for the rule both also what came of it,
-    attained_alpha and attained_beta.
+    attained_alpha and attained_beta; for the rule given what was seen, observed_false_reject,
+    observed_missed and missed_upper (the Clopper–Pearson bound, 95 % or with its delta).
     attained: the rate that is promised; above the one asked for only when a weaker promise was
     allowed. The higher of the two for the rule both. None where no rate is promised.
     false_reject_upper: with 95 % confidence at most this share of good units is above the value.
     Exact (Clopper–Pearson) where the rule fixed its rank before it saw a good score, or never saw
-    one; uniform over all thresholds (Massart) where the good scores chose it. None if unknown.
+    one; uniform over all thresholds (Massart) where the good scores chose it; for the rule given
+    exact if these images had no part in choosing it. None if unknown.
 
     Raises CalibrationError for a value, rate or n that no rule gives.
     """
@@ -109,8 +127,12 @@ class Threshold:
                 raise CalibrationError(
                     f"a threshold's parameters are of {', '.join(PARAMETERS)}, got {name!r}"
                 )
-            if not _is_number(value) or (name in _RATES and not 0.0 < value < 1.0):
-                kind = "a rate between 0 and 1" if name in _RATES else "a finite number"
+            if not _is_number(value) or not (
+                (0.0 < value < 1.0 or name not in _RATES)
+                and (0.0 <= value <= 1.0 or name not in _MEASURED)
+            ):
+                rate = name in _RATES or name in _MEASURED
+                kind = "a rate between 0 and 1" if rate else "a finite number"
                 raise CalibrationError(f"a threshold's {name} must be {kind}, got {value!r}")
 
     def _check_rates(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from anomaly_u2net.calibration.thresholds import CategoryThresholds
-from anomaly_u2net.errors import CalibrationError, InputError
-from anomaly_u2net.metrics import IMAGE_SCORES, defect_regions
+from anomaly_u2net.errors import CalibrationError
+from anomaly_u2net.metrics import defect_regions
+from anomaly_u2net.metrics import image_score as named_image_score
 from anomaly_u2net.types import Decision, ScoreMap, Verdict
 
 
@@ -18,7 +19,7 @@ def judge(
     """Decide one image: NG when its image score is strictly above the image threshold, else OK;
     with a review threshold below that, REVIEW when it is strictly above the review threshold.
 
-    score_map: float (H, W). image_score: a name in ``metrics.IMAGE_SCORES``, the same one that the
+    score_map: float (H, W). image_score: a name that `metrics.image_score` takes, the one that the
     thresholds were calibrated with. min_area: pixels; smaller regions are not listed.
 
     The regions are those above the pixel threshold. They describe the decision and do not make it:
@@ -36,16 +37,13 @@ def judge(
     >>> verdict.decision, verdict.image_score, verdict.area
     ('NG', 0.875, 1)
     """
-    if image_score not in IMAGE_SCORES:
-        raise InputError(
-            f"expected an image score, one of {', '.join(IMAGE_SCORES)}, got {image_score!r}"
-        )
+    score_of = named_image_score(image_score)
     if thresholds.pixel is None:
         raise CalibrationError(
             "these thresholds come from image scores alone and have no pixel threshold; "
             "calibrate with the maps of the held-out images to judge a map"
         )
-    score = IMAGE_SCORES[image_score](score_map)
+    score = score_of(score_map)
     return Verdict(
         decision=decide(score, thresholds),
         image_score=score,

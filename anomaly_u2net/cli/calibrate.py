@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from anomaly_u2net.cli import show
-from anomaly_u2net.errors import CalibrationError, InputError, LeakError
+from anomaly_u2net.cli.options import Json, MaybeBackend, MaybeRun, Memory, MovedTo
+from anomaly_u2net.cli.thresholds import print_calibration, show_what_if
+from anomaly_u2net.errors import InputError, LeakError
 
 if TYPE_CHECKING:
-    from anomaly_u2net.calibration import Calibration, ImageScores, WhatIf
+    from anomaly_u2net.calibration import Calibration, ImageScores, Terms
     from anomaly_u2net.inference.segmenter import Segmenter
     from anomaly_u2net.types import ImageRecord
 
-Run = Annotated[Path | None, typer.Argument(help="The folder of a training run.")]
 ImageRule = Annotated[
     str | None,
     typer.Option(
-        help="Of image scores: false_reject, missed_defects, both, cost, best_f1, mean_sigma.",
+        help="Of image scores: false_reject, missed_defects, both, cost, best_f1, mean_sigma; given "
+        "(with --threshold); cross_conformal (with --scores and a column fold).",
         show_default="false_reject",
     ),
 ]
@@ -51,13 +53,17 @@ DefectRate = Annotated[
     float | None, typer.Option(help="cost: the share of the line's parts that are defective.")
 ]
 Sigmas = Annotated[float | None, typer.Option(help="mean_sigma: how many.", show_default="3")]
+OwnThreshold = Annotated[
+    float | None,
+    typer.Option("--threshold", help="given: your own, on image scores; says what it does."),
+]
 AllowWeaker = Annotated[
     bool, typer.Option("--allow-weaker", help="Take what few images can promise.")
 ]
 Scores = Annotated[
     Path | None,
     typer.Option(
-        help="Instead of RUN: a CSV of any tool's scores, category,label,score[,group].",
+        help="Instead of RUN: a CSV of any tool's scores, category,label,score[,group][,fold].",
         metavar="FILE.csv",
     ),
 ]
@@ -68,12 +74,7 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The file to write.", show_default="RUN/calibration.json"),
 ]
-MovedTo = Annotated[
-    Path | None, typer.Option(help="Where the run's own data lie now, if they moved.")
-]
 Split = Annotated[str, typer.Option(help="Only calibration: a test split is refused.")]
-Backend = Annotated[str | None, typer.Option(help="auto, onnx or torch.", show_default="auto")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _RATE = ("delta", "allow_weaker")
 #: The options that belong to each rule, for images or pixels.
@@ -86,10 +87,9 @@ OPTIONS = {
     "cost": ("overkill", "escape", "defect_rate"),
     "best_f1": (),
     "mean_sigma": ("sigmas",),
+    "given": ("threshold", "delta"),
+    "cross_conformal": ("false_reject", "allow_weaker"),
 }
-
-#: An image threshold this close to the highest possible score lets everything pass.
-SATURATED = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ class Source:
     scores: Path | None
     moved_to: Path | None
     backend: str | None
+    memory: str | None
 
     def check(self, pixel_rule: str | None) -> None:
         """Raise InputError unless there is one source, with options that belong to it."""
@@ -111,8 +112,11 @@ class Source:
         if self.run is not None and self.scores is not None:
             raise InputError(f"RUN ({self.run}) and --scores were both given: give one")
         if self.scores is not None:
-            of_run = {"pixel_rule": pixel_rule, "moved_to": self.moved_to, "backend": self.backend}
-            _refuse(of_run, why="--scores brings image scores only, no images and no model")
+            of_run = {name: getattr(self, name) for name in ("moved_to", "backend", "memory")}
+            _refuse(
+                {"pixel_rule": pixel_rule, **of_run},
+                why="--scores brings image scores only, no images and no model",
+            )
 
     def load(self) -> tuple[Segmenter, list[ImageRecord]]:
         """The run's model and its calibration images."""
@@ -126,7 +130,7 @@ class Source:
 
 
 def calibrate(
-    run: Run = None,
+    run: MaybeRun = None,
     rule: ImageRule = None,
     pixel_rule: PixelRule = None,
     false_reject: FalseReject = None,
@@ -136,13 +140,15 @@ def calibrate(
     escape: Escape = None,
     defect_rate: DefectRate = None,
     sigmas: Sigmas = None,
+    threshold: OwnThreshold = None,
     allow_weaker: AllowWeaker = False,
     scores: Scores = None,
     what_if: WhatIfTable = False,
     out: Out = None,
     moved_to: MovedTo = None,
     split: Split = "calibration",
-    backend: Backend = None,
+    backend: MaybeBackend = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Thresholds per category from held-out images, with what they promise."""
@@ -153,18 +159,19 @@ def calibrate(
         )
     given = {
         "false_reject": false_reject, "missed": missed, "delta": delta, "overkill": overkill,
-        "escape": escape, "defect_rate": defect_rate, "sigmas": sigmas,
+        "escape": escape, "defect_rate": defect_rate, "sigmas": sigmas, "threshold": threshold,
         "allow_weaker": allow_weaker or None,
     }  # fmt: skip
-    source = Source(run, scores, moved_to, backend)
+    source = Source(run, scores, moved_to, backend, memory)
     source.check(pixel_rule)
     if what_if:
-        refused = given | {"rule": rule, "pixel_rule": pixel_rule, "out": out, "delta": None}
+        refused = given | {"rule": rule, "pixel_rule": pixel_rule, "out": out, "memory": memory}
+        refused["delta"] = None
         _refuse(refused, why="--what-if shows many rates and writes nothing")
         show_what_if(_held_scores(source), delta=delta, as_json=as_json)
         return
-    asked = _asked(rule or "false_reject", pixel_rule, given, pixels=scores is None)
-    result = _calibration(source, asked)
+    rule = rule or ("false_reject" if threshold is None else "given")
+    result = _calibration(source, _terms(rule, pixel_rule, given, pixels=scores is None))
     path = out or (run or Path()) / "calibration.json"
     result.save(path)
     if as_json:
@@ -174,103 +181,6 @@ def calibrate(
         print(f"written: {path}")
 
 
-def print_calibration(result: Calibration) -> None:
-    """Thresholds on screen, each with its promise."""
-    rows: list[list[str]] = []
-    for name, thresholds in result.categories.items():
-        count, image, pixel = result.images[name], thresholds.image, thresholds.pixel
-        rows.append(
-            [
-                name,
-                str(count["good"]),
-                str(count["defective"]),
-                image.rule,
-                _score(image.value),
-                _score(thresholds.review.value if thresholds.review else None),
-                show.number(image.attained),
-                show.number(image.false_reject_upper),
-                pixel.rule if pixel else "n/a",
-                _score(pixel.value if pixel else None),
-            ]
-        )
-    headers = ["category", "good", "defective", "rule", "NG above", "REVIEW above", "promised"]
-    columns = [*headers, "false reject ≤\n(95 % sure)", "pixel rule", "pixel threshold"]
-    show.print_table("calibration", columns, rows)
-    for name, thresholds in result.categories.items():
-        print(f"{name}: image: {thresholds.image.promise}")
-        if thresholds.review:
-            print(f"{name}: review: {thresholds.review.promise}")
-        if thresholds.pixel:
-            print(f"{name}: pixel: {thresholds.pixel.promise}")
-        if result.image_score != "given" and thresholds.image.value >= SATURATED:
-            print(
-                f"{name}: warning: a good image scores {thresholds.image.value:.6f}, so nearly "
-                "nothing can be NG: look at the held-out good images, or train longer"
-            )
-
-
-def show_what_if(held: Mapping[str, ImageScores], *, delta: float | None, as_json: bool) -> None:
-    """A table per category: what each false-reject rate needs, and what it would cost.
-
-    A category without good images has a note instead; CalibrationError where no category has any.
-    """
-    from anomaly_u2net.calibration import what_if
-
-    tables, without = {}, {}
-    for name, one in held.items():
-        try:
-            tables[name] = what_if(
-                one.good,
-                one.defective,
-                delta=delta,
-                good_groups=one.good_groups,
-                defect_groups=one.defect_groups,
-            )
-        except CalibrationError as error:
-            without[name] = str(error)
-    if not tables:
-        raise CalibrationError("; ".join(f"{name}: {text}" for name, text in without.items()))
-    if as_json:
-        categories = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
-        show.print_json({"delta": delta, "categories": categories, "without": without})
-        return
-    columns = ["false reject ≤", "needs", "attainable", "NG above"]
-    columns += ["overkill\nexpected", "95 %", "escape\nof held out", "95 %"]
-    for name, rows in tables.items():
-        one = held[name]
-        counted = f"{one.good.size} good, {one.defective.size} defective images held out"
-        show.print_table(f"{name}: {counted}", columns, [_what_if_row(row) for row in rows])
-    for name, text in without.items():
-        print(f"{name}: no table: {text}")
-    how = "on average" if delta is None else f"with confidence {1 - delta:g}"
-    print(
-        f"promised {how}; images with a group count once a group. A row chosen for its escape "
-        "looks better than it is: choose the rate first"
-    )
-
-
-def _what_if_row(row: WhatIf) -> list[str]:
-    return [
-        f"{row.alpha:g}",
-        str(row.needed),
-        "yes" if row.attainable else "no",
-        _score(row.threshold),
-        show.number(row.overkill),
-        _span(row.overkill_interval),
-        show.number(row.escape),
-        _span(row.escape_interval),
-    ]
-
-
-def _score(value: float | None) -> str:
-    """Scores of other tools may have any scale."""
-    return "n/a" if value is None else f"{value:.6g}"
-
-
-def _span(interval: tuple[float, float] | None) -> str:
-    return "n/a" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
-
-
 def _refuse(given: dict[str, Any], *, why: str) -> None:
     """Raise InputError for the first option that is given."""
     for name, value in given.items():
@@ -278,21 +188,17 @@ def _refuse(given: dict[str, Any], *, why: str) -> None:
             raise InputError(f"{why}: leave {_flag(name)} out")
 
 
-def _asked(
-    rule: str, pixel_rule: str | None, given: dict[str, Any], *, pixels: bool
-) -> dict[str, Any]:
-    """The arguments for the library; InputError for options that belong to no chosen rule."""
-    from anomaly_u2net.calibration import IMAGE_RULES, PIXEL_RULES, Costs
-    from anomaly_u2net.calibration.category import check_rule
+def _terms(rule: str, pixel_rule: str | None, given: dict[str, Any], *, pixels: bool) -> Terms:
+    """What is asked of the library; InputError for options that belong to no chosen rule."""
+    from anomaly_u2net.calibration import IMAGE_RULES, PIXEL_RULES, Costs, Terms
+    from anomaly_u2net.calibration.terms import check_rule
 
     check_rule(rule, IMAGE_RULES, what="rule")
     taken, said = OPTIONS[rule], f"--rule {rule}"
-    asked: dict[str, Any] = {"rule": rule}
+    pixel_rule = pixel_rule or "false_reject"
     if pixels:
-        pixel_rule = pixel_rule or "false_reject"
         check_rule(pixel_rule, PIXEL_RULES, what="pixel rule")
         taken, said = taken + OPTIONS[pixel_rule], f"{said} and --pixel-rule {pixel_rule}"
-        asked["pixel_rule"] = pixel_rule
     flags = ", ".join(_flag(name) for name in dict.fromkeys(taken)) or "none"
     chosen = {name: value for name, value in given.items() if value is not None}
     foreign = {name: value for name, value in chosen.items() if name not in taken}
@@ -306,23 +212,31 @@ def _asked(
                 "and the share of the line's parts that are defective (--defect-rate)"
             )
         chosen["costs"] = Costs(**{name: chosen.pop(name) for name in OPTIONS["cost"]})
-    return asked | chosen
+    return Terms(rule=rule, pixel_rule=pixel_rule, **chosen)
 
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _calibration(source: Source, asked: dict[str, Any]) -> Calibration:
+def _calibration(source: Source, terms: Terms) -> Calibration:
     from anomaly_u2net.calibration import calibrate_scores, read_scores
     from anomaly_u2net.evaluation import calibrate as calibrate_run
+    from anomaly_u2net.evaluation.memory import parse_bytes
 
     if source.scores is not None:
-        return calibrate_scores(read_scores(source.scores), **asked)
+        return calibrate_scores(read_scores(source.scores), terms=terms)
+    memory = None if source.memory is None else parse_bytes(source.memory)
     segmenter, records = source.load()
     with show.progress() as bar:
         task = bar.add_task("calibrating", total=len(records), note="")
-        return calibrate_run(segmenter, records, on_image=lambda _: bar.advance(task), **asked)
+        return calibrate_run(
+            segmenter,
+            records,
+            terms=terms,
+            memory=memory,
+            on_image=lambda _: bar.advance(task),
+        )
 
 
 def _held_scores(source: Source) -> Mapping[str, ImageScores]:

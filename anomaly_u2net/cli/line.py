@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomaly_u2net.cli import show
+from anomaly_u2net.cli.options import Backend
 from anomaly_u2net.errors import AnomalyU2NetError, CalibrationError, InputError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ Images = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Manifest = Annotated[Path | None, typer.Option(help="CSV with columns path and category.")]
 Category = Annotated[str | None, typer.Option(help="The category of all images.")]
-Backend = Annotated[str, typer.Option(help="auto, onnx or torch.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", show_default="all")]
 Style = Annotated[str, typer.Option(help="panel, overlay or heatmap.")]
 

@@ -9,26 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomaly_u2net.cli import numbers, show
+from anomaly_u2net.cli.options import Backend, Json, Memory, MovedTo, Run
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.files import sha256_json
 
 if TYPE_CHECKING:
     from anomaly_u2net.types import ImageRecord
 
-Run = Annotated[Path, typer.Argument(help="The folder of a training run.")]
-Backend = Annotated[str, typer.Option(help="auto, onnx or torch.")]
-MovedTo = Annotated[
-    Path | None, typer.Option(help="Where the run's own data lie now, if they moved.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        help="How much may be used, as 8GiB: beyond it, pixel numbers are streamed.",
-        show_default="half of what is available",
-    ),
-]
 Intervals = Annotated[
     bool, typer.Option(" /--no-intervals", help="Leave the 95 % intervals out.", show_default=False)
 ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from anomaly_u2net.cli import show
 
 if TYPE_CHECKING:
     from anomaly_u2net.evaluation import Evaluation, Measured
-    from anomaly_u2net.evaluation.compare import Comparison
+    from anomaly_u2net.evaluation.compare import Comparison, MeanDifference
     from anomaly_u2net.evaluation.table import Numbers
+    from anomaly_u2net.metrics import Difference
+
+    Differences: TypeAlias = Mapping[str, Difference | MeanDifference | None]
 
 #: The short names of the tables on screen; the files carry the full ones.
 COLUMNS = {
@@ -31,6 +34,8 @@ COLUMNS = {
     "region_recall": "regions\nfound",
     "false_reject": "false\nreject",
     "missed": "missed",
+    "review_good": "good to\nREVIEW",
+    "review_defective": "defective\nto REVIEW",
 }
 LABEL_COLUMNS = {
     "image_auroc": "image\nAUROC",
@@ -41,27 +46,44 @@ LABEL_COLUMNS = {
     "iou": "pixel IoU",
 }
 SIZE_COLUMNS = {"recall": "found", "overlap": "mean overlap"}
+#: Why the streaming engine has none.
+NO_AUPIMO = "AUPIMO needs all maps: n/a"
 
 
 def print_comparison(result: Comparison, *, names: tuple[str, str]) -> None:
     """A table per category on screen: A's number minus B's, and who is better."""
     from anomaly_u2net.evaluation.compare import verdict
 
-    for category, differences in result.categories.items():
-        rows = []
-        for name, found in differences.items():
-            head = COLUMNS[name].replace("\n", " ")
-            if found is None:
-                rows.append([head, "n/a", "n/a", "n/a", ""])
-                continue
-            limits = f"{found.low:+.4f} to {found.high:+.4f}"
-            rows.append(
-                [head, f"{found.value:+.4f}", limits, f"{found.p:.3f}", verdict(name, found)]
-            )
+    rows: dict[str, Differences] = dict(result.categories)
+    if len(rows) > 1:
+        rows["mean over categories"] = result.mean
+    for title, differences in rows.items():
         columns = ["metric", "A − B", "95 % interval", "p", "better"]
-        show.print_table(f"{category}, {result.split} images", columns, rows)
-    print(f"A is {names[0]}, B is {names[1]}, each at its own thresholds; less of false reject and")
-    print("missed is better. An empty last column: these images do not tell.")
+        lines = [
+            [
+                *_difference_row(name, found),
+                "" if found is None else verdict(name, found, within=result.within(name)),
+            ]
+            for name, found in differences.items()
+        ]
+        show.print_table(f"{title}, {result.split} images", columns, lines)
+    print(f"A is {names[0]}, B is {names[1]}, each at its own thresholds; less of false reject,")
+    print("missed and REVIEW is better. An empty last column: these images do not tell.")
+    if result.engine == "streaming":
+        print(
+            f"engine: streaming, pixel differences certified within {result.certified_within:.1e}; "
+            f"{NO_AUPIMO}"
+        )
+
+
+def _difference_row(name: str, found: Difference | MeanDifference | None) -> list[str]:
+    """Metric, difference, limits and p, which a mean has not."""
+    head = COLUMNS[name].replace("\n", " ")
+    if found is None:
+        return [head, "n/a", "n/a", "n/a"]
+    limits = f"{found.low:+.4f} to {found.high:+.4f}"
+    p = getattr(found, "p", None)
+    return [head, f"{found.value:+.4f}", limits, show.number(p, 3)]
 
 
 def print_evaluation(result: Evaluation, *, calibrated: Sequence[str]) -> None:
@@ -113,13 +135,16 @@ def _print_numbers(
 
 
 def _cell(number: Measured | None) -> str:
+    """The value, its interval below it, and below that how far the exact number can be."""
     if number is None:
         return "n/a"
-    if number.low is None or number.high is None:
-        return show.number(number.value)
-    return (
-        f"{show.number(number.value)}\n{show.number(number.low, 3)}–{show.number(number.high, 3)}"
-    )
+    lines = [show.number(number.value)]
+    if number.low is not None and number.high is not None:
+        lines.append(f"{show.number(number.low, 3)}–{show.number(number.high, 3)}")
+    if number.certified is not None:
+        low, high = number.certified
+        lines.append(f"±{max(number.value - low, high - number.value):.0e}")
+    return "\n".join(lines)
 
 
 def _print_notes(result: Evaluation, calibrated: Sequence[str]) -> None:
@@ -130,6 +155,9 @@ def _print_notes(result: Evaluation, calibrated: Sequence[str]) -> None:
         whose = "--memory" if result.memory.stated else "half of what is available"
         needed, allowed = map(format_bytes, (result.memory.needed, result.memory.allowed))
         print(f"engine: {_engine(result)} (exact needs {needed}; allowed {allowed}, {whose})")
+        if result.resamples and not result.memory.pixel_intervals:
+            streamed = format_bytes(result.memory.streamed)
+            print(f"no intervals of streamed numbers: they need {streamed}; allowed {allowed}")
     if result.resamples:
         print(
             f"below a number: its 95 % interval over images like these ({result.resamples} "
@@ -148,6 +176,6 @@ def _engine(result: Evaluation) -> str:
     if result.engine == "exact":
         return "exact"
     return (
-        f"streaming, pixel numbers certified within {result.certified_within:.1e}; their intervals "
-        "and AUPIMO need all maps: n/a"
+        f"streaming, pixel numbers certified within {result.certified_within:.1e} (± below each); "
+        f"{NO_AUPIMO}"
     )

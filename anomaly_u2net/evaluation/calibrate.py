@@ -8,19 +8,15 @@ from collections.abc import Iterable, Iterator
 from anomaly_u2net.calibration import (
     Calibration,
     CategoryThresholds,
-    Costs,
+    HeldOutImages,
     ImageScores,
-    calibrate_category,
+    Terms,
 )
 from anomaly_u2net.errors import CalibrationError, LeakError
 from anomaly_u2net.evaluation.duplicates import near_duplicates
 from anomaly_u2net.evaluation.evaluate import OnImage
-from anomaly_u2net.evaluation.predictions import (
-    Prediction,
-    Predictions,
-    by_category,
-    predict_record,
-)
+from anomaly_u2net.evaluation.memory import available_memory
+from anomaly_u2net.evaluation.predictions import Prediction, by_category, predict_record
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.types import ImageRecord
 
@@ -33,51 +29,38 @@ def calibrate(
     segmenter: Segmenter,
     records: Iterable[ImageRecord],
     *,
-    rule: str = "false_reject",
-    pixel_rule: str = "false_reject",
-    false_reject: float = 0.05,
-    missed: float = 0.05,
-    delta: float | None = None,
-    costs: Costs | None = None,
-    sigmas: float = 3.0,
-    allow_weaker: bool = False,
+    terms: Terms | None = None,
+    memory: int | None = None,
     on_image: OnImage | None = None,
 ) -> Calibration:
     """Calibrate each category on its images of the split ``calibration``; see `calibrate_category`.
 
-    A record's group names its part; several images of one part then count once. A warning is
-    logged for near-duplicates among a category's images without a group (see `near_duplicates`).
+    terms: what is asked for, by default `Terms()`. A record's group names its part; several images
+    of one part then count once. memory: bytes of pixels that may be held, half of what is available
+    when not given; beyond it the highest pixel F1 and the rule pixel_false_share are streamed, and
+    their promises say so (see `HeldOutImages`). A warning is logged for near-duplicates among a
+    category's images without a group (see `near_duplicates`).
 
     Raises `LeakError` when any record is of another split (test images would choose their own
     threshold; training images look better than new ones do), `CalibrationError`, naming the
     category, for no images or too few for the rule.
     """
+    terms = Terms() if terms is None else terms
+    memory = available_memory() // 2 if memory is None else memory
     records = _held_out(records)
     categories: dict[str, CategoryThresholds] = {}
     images: dict[str, dict[str, int]] = {}
     for name, members in by_category(records):
-        found = Predictions()
+        members.sort(key=lambda record: record.group or "")  # a part's images one after another
+        held = HeldOutImages(terms, memory=memory)
         for one in _predictions(segmenter, members, on_image):
-            found.add(one)
+            held.add(one.score, one.score_map, one.mask, group=one.record.group)
         try:
-            categories[name] = calibrate_category(
-                found.scores,
-                found.maps,
-                found.masks,
-                rule=rule,
-                pixel_rule=pixel_rule,
-                false_reject=false_reject,
-                missed=missed,
-                delta=delta,
-                costs=costs,
-                sigmas=sigmas,
-                groups=[record.group for record in found.records],
-                allow_weaker=allow_weaker,
-            )
+            categories[name] = held.thresholds()
         except CalibrationError as error:
             raise CalibrationError(f"{name}: {error}") from error
-        defective = sum(found.defective)
-        images[name] = {"good": len(found.records) - defective, "defective": defective}
+        defective = sum(record.defective for record in members)
+        images[name] = {"good": len(members) - defective, "defective": defective}
     return Calibration(
         categories=categories,
         model_hash=segmenter.model_hash,

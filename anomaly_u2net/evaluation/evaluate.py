@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from anomaly_u2net.calibration import CategoryThresholds
 from anomaly_u2net.errors import DatasetError, NotComputable
@@ -15,7 +16,13 @@ from anomaly_u2net.evaluation.facts import (
     size_numbers,
 )
 from anomaly_u2net.evaluation.memory import Engine, plan_memory
-from anomaly_u2net.evaluation.pixels import Found, PixelNumbers, StreamedPixels, exact_pixels
+from anomaly_u2net.evaluation.pixels import (
+    Found,
+    PixelNumbers,
+    Streamed,
+    StreamedPixels,
+    exact_pixels,
+)
 from anomaly_u2net.evaluation.predictions import (
     Predictions,
     by_category,
@@ -37,7 +44,7 @@ from anomaly_u2net.evaluation.table import (
 )
 from anomaly_u2net.files import sha256_file, sha256_json
 from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.metrics import ByImage, Certified, bootstrap_interval, image_auroc, pixel_curve
+from anomaly_u2net.metrics import ByImage, bootstrap_interval, image_auroc, pixel_curve
 from anomaly_u2net.types import GOOD, ImageRecord
 
 #: Called after every image, to show progress.
@@ -58,8 +65,8 @@ def evaluate(
     intervals: give each number its 95 % interval, from 1000 resamples of the images or, where
     records have groups, of whole groups. memory: bytes that may be used, half of what is available
     when not given; where the maps of the largest category do not fit, all pixel numbers are
-    streamed: each then has a certificate that holds the exact number, and no interval; AUPIMO is
-    ``None``.
+    streamed: each then has a certificate that holds the exact number, and an interval too if what
+    it takes fits (`Memory.pixel_intervals`); AUPIMO is ``None``.
 
     Metrics that need a threshold use the segmenter's calibration of that category and are ``None``
     without one. Raises `DatasetError` for no records, `ImageError` or `MaskError` for a file that
@@ -78,7 +85,7 @@ def evaluate(
             own,
             thresholds,
             engine=plan.engine,
-            intervals=intervals,
+            intervals=intervals and plan.pixel_intervals,
             on_image=on_image,
         )
         rows.append(category_scores(name, facts, pixels, intervals=intervals))
@@ -97,12 +104,7 @@ def evaluate(
 
 def score_records(segmenter: Segmenter, records: Iterable[ImageRecord]) -> dict[str, Number]:
     """Four numbers over all categories pooled, for choosing weights while training."""
-    predictions = Predictions()
-    for _, found in predict_records(segmenter, records):
-        predictions.records += found.records
-        predictions.maps += found.maps
-        predictions.masks += found.masks
-        predictions.scores += found.scores
+    predictions = predict_records(segmenter, records)
     if not predictions.records:
         return {}
     curve = pixel_curve(predictions.maps, predictions.masks)
@@ -128,8 +130,12 @@ def measure_category(
     intervals: bool = True,
     on_image: OnImage | None = None,
 ) -> tuple[list[ImageFacts], PixelNumbers]:
-    """Predict one category: good images first, then one defect type after another."""
-    kept, stream = Predictions(), StreamedPixels() if engine == "streaming" else None
+    """Predict one category: good images first, then one defect type after another.
+
+    intervals: whether its pixel numbers are to have one.
+    """
+    kept = Predictions()
+    stream = StreamedPixels(intervals=intervals) if engine == "streaming" else None
     facts = []
     for record in sorted(records, key=lambda one: (one.defective, one.label)):
         one = predict_record(segmenter, record)
@@ -176,8 +182,10 @@ def measured(number: Found, groups: Sequence[str | None], *, intervals: bool) ->
     """A number as the table has it; without limits where too few images are left to resample."""
     if number is None or isinstance(number, float):
         return None if number is None else Measured(number)
-    if isinstance(number, Certified):
-        return Measured(number.value, certified=(number.low, number.high))
+    if isinstance(number, Streamed):
+        sure, by_image = number.certified, number.by_image
+        plain = measured(by_image or sure.value, groups, intervals=intervals)
+        return plain and replace(plain, certified=(sure.low, sure.high))
     return _with_interval(number, groups) if intervals else Measured(number.value)
 
 

@@ -39,6 +39,7 @@ NumbersByImage: TypeAlias = dict[str, ByImage | None]
 class ImageFacts:
     """One image: its score and, at the thresholds of a calibration, what was decided and found.
 
+    review: whether it was left to a person; ``None`` where the calibration has no such threshold.
     pixels, regions: at the calibrated pixel threshold. pixels_best_f1: at that of highest F1.
     ``None`` without that threshold.
     """
@@ -46,6 +47,7 @@ class ImageFacts:
     record: ImageRecord
     score: float
     decision: Decision | None = None
+    review: bool | None = None
     pixels: SegmentationCounts | None = None
     pixels_best_f1: SegmentationCounts | None = None
     regions: RegionCounts | None = None
@@ -57,10 +59,12 @@ def image_facts(one: Prediction, thresholds: CategoryThresholds | None) -> Image
         return ImageFacts(one.record, one.score)
     count = partial(segmentation_counts, one.score_map, one.mask)
     pixel, best = thresholds.pixel, thresholds.pixel_best_f1
+    decision = decide(one.score, thresholds)
     return ImageFacts(
         record=one.record,
         score=one.score,
-        decision=decide(one.score, thresholds),
+        decision=decision,
+        review=None if thresholds.review is None else decision == "REVIEW",
         pixels=count(threshold=pixel.value) if pixel else None,
         pixels_best_f1=count(threshold=best.value) if best else None,
         regions=region_counts(one.score_map, one.mask, threshold=pixel.value) if pixel else None,
@@ -70,17 +74,22 @@ def image_facts(one: Prediction, thresholds: CategoryThresholds | None) -> Image
 def fact_numbers(facts: Sequence[ImageFacts]) -> NumbersByImage:
     """The numbers of `METRICS` that need no map."""
     scores, labels = [one.score for one in facts], _defective(facts)
+    ranks = scores_by_image(scores, labels)
     numbers: NumbersByImage = {
-        "image_auroc": or_none(lambda: scores_by_image(scores, labels).auroc()),
-        "image_ap": or_none(lambda: scores_by_image(scores, labels).ap()),
-        "image_f1_max": or_none(lambda: scores_by_image(scores, labels).f1_max()),
+        "image_auroc": or_none(ranks.auroc),
+        "image_ap": or_none(ranks.ap),
+        "image_f1_max": or_none(ranks.f1_max),
     }
+    good = [not label for label in labels]
     decisions = [one.decision for one in facts if one.decision is not None]
     if len(decisions) == len(facts):
         rejected, passed = ([d == name for d in decisions] for name in ("NG", "OK"))
-        good = [not label for label in labels]
         numbers["false_reject"] = or_none(lambda: share_by_image(rejected, good))
         numbers["missed"] = or_none(lambda: share_by_image(passed, labels))
+    review = [one.review for one in facts if one.review is not None]
+    if len(review) == len(facts):
+        numbers["review_good"] = or_none(lambda: share_by_image(review, good))
+        numbers["review_defective"] = or_none(lambda: share_by_image(review, labels))
     counts = [one.pixels for one in facts if one.pixels is not None]
     if len(counts) == len(facts):
         numbers["pixel_f1"] = or_none(lambda: f1_by_image(counts))

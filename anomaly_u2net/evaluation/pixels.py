@@ -19,6 +19,7 @@ from anomaly_u2net.metrics import (
     ByImage,
     Certified,
     CurvesByImage,
+    ImageHistograms,
     PixelCurve,
     PixelHistogram,
     pimo_curve,
@@ -28,8 +29,17 @@ from anomaly_u2net.metrics import (
 )
 from anomaly_u2net.types import GOOD, Mask, ScoreMap
 
-#: An exact number, one that can be resampled, or one with a certificate.
-Found: TypeAlias = float | ByImage | Certified | None
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A number with its certificate, and what each image adds to it; ``None`` without intervals."""
+
+    certified: Certified
+    by_image: ByImage | None
+
+
+#: An exact number, one that can be resampled, or a streamed one; ``None`` where undefined.
+Found: TypeAlias = float | ByImage | Streamed | None
 
 #: From a `PixelCurve`, `CurvesByImage` or `BinnedCurve` to its numbers.
 CURVE_NUMBERS: dict[str, Callable[[Any], Any]] = {
@@ -50,6 +60,15 @@ class PixelNumbers:
     numbers: Mapping[str, Found]
     labels: Mapping[str, Mapping[str, Found]]
 
+    @property
+    def by_image(self) -> dict[str, ByImage | None]:
+        """The numbers of all images as what each image adds to them, where that is known."""
+        found = {
+            name: number.by_image if isinstance(number, Streamed) else number
+            for name, number in self.numbers.items()
+        }
+        return {name: n if isinstance(n, ByImage) else None for name, n in found.items()}
+
 
 def exact_pixels(found: Predictions, *, intervals: bool) -> PixelNumbers:
     """Every number exact; with ``intervals``, each as what every image adds to it."""
@@ -66,50 +85,82 @@ def exact_pixels(found: Predictions, *, intervals: bool) -> PixelNumbers:
         own = [place for place, kind in enumerate(kinds) if kind == label]
         part = pixel_curve([found.maps[i] for i in own], [found.masks[i] for i in own])
         part = _with_good(part, good)
-        rows = [place for place, kind in enumerate(kinds) if kind in (label, GOOD)]
-        labels[label] = _of_curve(
-            part if by_image is None else _of_images(by_image, part, rows), LABEL_NUMBERS
-        )
+        against_good = by_image and by_image.part(_rows(kinds, label), curve=part)
+        labels[label] = _of_curve(against_good or part, LABEL_NUMBERS)
     return PixelNumbers(numbers, labels)
 
 
 class StreamedPixels:
-    """The same numbers from maps that are seen once, in constant memory.
+    """The same numbers from maps that are seen once: certified, and with intervals if wanted.
 
     Give the good images first, then the defect types one after another: three histograms of 29 MB
     are held, and a fourth for a moment after each type, whatever the number of images and types.
-    AUPIMO and intervals need the maps.
+    With ``intervals`` each image leaves a small histogram of its own besides; see `ImageHistograms`
+    and `memory.streamed_bytes`. AUPIMO needs the maps: at its rates of 1e-5 a few pixels of each
+    good image decide, and counts in bins would give a number without a certificate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, intervals: bool) -> None:
         self._all, self._good, self._own = (PixelHistogram() for _ in range(3))
-        self._label = GOOD
-        self._labels: dict[str, Mapping[str, Found]] = {}
+        self._images = ImageHistograms() if intervals else None
+        self._kinds: list[str] = []
+        self._labels: dict[str, dict[str, Certified | None]] = {}
 
     def update(self, score_map: ScoreMap, mask: Mask, *, label: str) -> None:
         """Count one image of a defect type, or a good one."""
-        if label != self._label:
+        if self._kinds and label != self._kinds[-1]:
             self._close()
-            self._label = label
+        self._kinds.append(label)
         self._own.update(score_map, mask)
+        if self._images is not None:
+            self._images.update(score_map, mask)
 
     def finish(self) -> PixelNumbers:
         """The numbers, after the last image."""
         self._close()
-        numbers: dict[str, Found] = _of_curve(self._all.curve(), CURVE_NUMBERS)
-        return PixelNumbers(numbers | {"aupimo": None}, self._labels)
+        images, by_image = self._images, None
+        if images is not None:
+            by_image = or_none(images.by_image)
+        labels = {}
+        for label, found in self._labels.items():
+            part = None
+            if images is not None and by_image is not None:
+                rows = _rows(self._kinds, label)
+                part = by_image.part(rows, curve=images.curve(rows))
+            labels[label] = _streamed(found, part)
+        numbers = _streamed(_of_curve(self._all.curve(), CURVE_NUMBERS), by_image)
+        return PixelNumbers(numbers | {"aupimo": None}, labels)
 
     def _close(self) -> None:
         """Take the images of one label in: into the sum, and against the good ones."""
-        if self._label == GOOD:
+        label = self._kinds[-1]
+        if label == GOOD:
             self._good = self._own
         else:
-            self._labels[self._label] = _of_curve((self._good + self._own).curve(), LABEL_NUMBERS)
+            self._labels[label] = _of_curve((self._good + self._own).curve(), LABEL_NUMBERS)
         self._all += self._own
         self._own = PixelHistogram()
 
 
-def _of_curve(curve: Any, names: Sequence[str] | Mapping[str, Any]) -> dict[str, Found]:
+def _streamed(
+    found: Mapping[str, Certified | None], by_image: CurvesByImage | None
+) -> dict[str, Found]:
+    """The certified values; what the images add is counted in coarser bins, for intervals only."""
+    numbers: dict[str, Found] = {}
+    for name, certified in found.items():
+        number = None
+        if certified is not None and by_image is not None:
+            number = replace(CURVE_NUMBERS[name](by_image), value=certified.value)
+        numbers[name] = None if certified is None else Streamed(certified, number)
+    return numbers
+
+
+def _rows(kinds: Sequence[str], label: str) -> list[int]:
+    """The places of the good images and of those of ``label``."""
+    return [place for place, kind in enumerate(kinds) if kind in (label, GOOD)]
+
+
+def _of_curve(curve: Any, names: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     return {name: or_none(partial(CURVE_NUMBERS[name], curve)) for name in names}
 
 
@@ -136,19 +187,4 @@ def _with_good(curve: PixelCurve, good: np.ndarray[Any, Any]) -> PixelCurve:
         fp=curve.fp + good.size - np.searchsorted(good, scores, side="left"),
         fp_above=curve.fp_above + good.size - np.searchsorted(good, scores, side="right"),
         negatives=curve.negatives + good.size,
-    )
-
-
-def _of_images(by_image: CurvesByImage, curve: PixelCurve, rows: list[int]) -> CurvesByImage:
-    """What the images ``rows`` add to their own ``curve``, at the corners of the whole one."""
-    overlap = by_image.overlap
-    return CurvesByImage(
-        curve=curve,
-        tp=by_image.tp[rows],
-        fp=by_image.fp[rows],
-        overlap=None if overlap is None else overlap[rows],
-        positives=by_image.positives[rows],
-        negatives=by_image.negatives[rows],
-        regions=by_image.regions[rows],
-        ties=by_image.ties,
     )

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.metrics import IMAGE_SCORES
+from anomaly_u2net.metrics import image_score
 from anomaly_u2net.types import ImageRecord, Mask, ScoreMap
 
 
@@ -24,7 +24,7 @@ class Prediction:
 
 @dataclass(slots=True)
 class Predictions:
-    """N labelled images of one category: records, maps and masks (H, W), image scores (N,)."""
+    """N labelled images: records, maps and masks (H, W), image scores (N,)."""
 
     records: list[ImageRecord] = field(default_factory=list)
     maps: list[ScoreMap] = field(default_factory=list)
@@ -42,18 +42,12 @@ class Predictions:
         return [record.defective for record in self.records]
 
 
-def predict_records(
-    segmenter: Segmenter, records: Iterable[ImageRecord]
-) -> Iterator[tuple[str, Predictions]]:
-    """Read and predict every record at its original size; one category at a time, sorted.
-
-    Only one category's maps are held; the caller lets them go before it asks for the next.
-    """
-    for category, group in by_category(records):
-        predictions = Predictions()
-        for record in group:
-            predictions.add(predict_record(segmenter, record))
-        yield category, predictions
+def predict_records(segmenter: Segmenter, records: Iterable[ImageRecord]) -> Predictions:
+    """Read and predict every record at its original size; all maps are held."""
+    predictions = Predictions()
+    for record in records:
+        predictions.add(predict_record(segmenter, record))
+    return predictions
 
 
 def by_category(records: Iterable[ImageRecord]) -> Iterator[tuple[str, list[ImageRecord]]]:
@@ -67,5 +61,5 @@ def predict_record(segmenter: Segmenter, record: ImageRecord) -> Prediction:
     """Read and predict one record at its original size; raises as `read_sample`."""
     sample = read_sample(record)
     score_map = segmenter.predict(sample.image)
-    image_score = IMAGE_SCORES[segmenter.spec.score.image_score]
-    return Prediction(record, score_map, sample.mask, image_score(score_map))
+    score_of = image_score(segmenter.spec.score.image_score)
+    return Prediction(record, score_map, sample.mask, score_of(score_map))

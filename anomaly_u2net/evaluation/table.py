@@ -36,6 +36,8 @@ AT_THRESHOLDS = {
     "region_recall": "defect regions with any pixel above the calibrated pixel threshold",
     "false_reject": "good images called NG at the calibrated image threshold",
     "missed": "defective images called OK at the calibrated image threshold",
+    "review_good": "good images called REVIEW: left to a person, neither OK nor NG",
+    "review_defective": "defective images called REVIEW: neither found nor missed",
 }
 #: The columns of the table, in order.
 METRICS = RANKING | AT_THRESHOLDS
@@ -64,7 +66,7 @@ class Measured:
     """A number; the limits of its 95 % interval; where it was streamed, its certificate.
 
     low, high: bootstrap over images, ``None`` where there is no interval: not asked for, streamed
-    pixels, or fewer than five images (or groups) to resample.
+    within too little memory, or fewer than five images (or groups) to resample.
     certified: the exact number provably lies within it; ``None`` where the value is the exact one.
     """
 
@@ -207,9 +209,8 @@ class Evaluation:
 def mean_of(numbers: Sequence[Measured | None]) -> Measured | None:
     """The mean of numbers of k categories, whose images are independent.
 
-    Its limits recover each category's spread from its own interval (MOVER; Zou and Donner,
-    Statistics in Medicine 27, 2008, eq. 4): ``low = mean - sqrt(sum((value - low)**2)) / k``, and
-    likewise above. Its certificate is the mean of the certificates. ``None`` when any is.
+    Its limits are those of `mean_limits`, its certificate is the mean of the certificates.
+    ``None`` when any number is.
 
     >>> mean_of([Measured(0.75, 0.5, 0.875), Measured(0.25, 0.25, 0.25)])
     Measured(value=0.5, low=0.375, high=0.5625, certified=None)
@@ -220,14 +221,29 @@ def mean_of(numbers: Sequence[Measured | None]) -> Measured | None:
     k = len(known)
     value = sum(number.value for number in known) / k
     low = high = certified = None
-    if all(number.low is not None for number in known):
-        low = value - math.hypot(*(n.value - n.low for n in known if n.low is not None)) / k
-        high = value + math.hypot(*(n.high - n.value for n in known if n.high is not None)) / k
+    limits = [(n.value, n.low, n.high) for n in known if n.low is not None and n.high is not None]
+    if len(limits) == k:
+        low, high = mean_limits(limits)
         low, high = max(low, 0.0), min(high, 1.0)
     if any(number.certified for number in known):
         ends = [number.certified or (number.value, number.value) for number in known]
         certified = sum(low for low, _ in ends) / k, sum(high for _, high in ends) / k
     return Measured(value, low, high, certified)
+
+
+def mean_limits(found: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """The limits of a mean from k independent numbers: (value, low, high) of each.
+
+    The spread of each is recovered from its own interval, and variances add (MOVER; Zou and
+    Donner, Statistics in Medicine 27, 2008, eq. 4): ``low = mean - sqrt(sum((value - low)**2)) / k``,
+    and likewise above.
+
+    >>> mean_limits([(0.5, -0.25, 0.75), (0.25, -0.75, 0.25)])
+    (-0.25, 0.5)
+    """
+    k, mean = len(found), sum(value for value, _, _ in found) / len(found)
+    below = math.hypot(*(value - low for value, low, _ in found)) / k
+    return mean - below, mean + math.hypot(*(high - value for value, _, high in found)) / k
 
 
 def _values(numbers: Numbers) -> dict[str, Number]:

@@ -43,11 +43,8 @@ class Segmenter:
         self.spec = spec
         self._run = backend
         self.calibration = calibration
-        if calibration is not None and calibration.model_hash != spec.digest:
-            raise CalibrationError(
-                f"this calibration was made for model {calibration.model_hash[:12]}…, "
-                f"not for this one ({spec.digest[:12]}…): run 'anomaly-u2net calibrate' again"
-            )
+        if calibration is not None:
+            calibration.check_model(spec.digest)
 
     @classmethod
     def load(

@@ -31,6 +31,7 @@ from anomaly_u2net.metrics.image import (
     image_curve,
     image_f1_max,
 )
+from anomaly_u2net.metrics.image_histograms import ImageHistograms
 from anomaly_u2net.metrics.image_scores import (
     IMAGE_SCORES,
     area_above,
@@ -61,6 +62,7 @@ from anomaly_u2net.metrics.recall import (
 )
 from anomaly_u2net.metrics.regions import defect_regions, label_regions
 from anomaly_u2net.metrics.streaming import PixelHistogram
+from anomaly_u2net.metrics.zoom import F1Zoom
 
 __all__ = [
     "IMAGE_SCORES",
@@ -71,6 +73,8 @@ __all__ = [
     "CurvePoints",
     "CurvesByImage",
     "Difference",
+    "F1Zoom",
+    "ImageHistograms",
     "Interval",
     "PimoCurve",
     "PixelCurve",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,11 @@ from anomaly_u2net.metrics.regions import label_regions
 CORNERS = 4096
 
 Array = NDArray[np.float64]
+
+#: The columns of `CurvesByImage.counts`: three totals, then blocks of V columns.
+_POSITIVES, _NEGATIVES, _REGIONS = range(3)
+TOTALS = 3
+_TP, _FP, _OVERLAP = range(3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,57 +56,57 @@ class ByImage:
 class CurvesByImage:
     """The counts of a curve at V of its corners, image by image, and the exact curve.
 
-    tp, fp: float64 (N, V). overlap: float64 (N, V), the sum over the image's regions of the share
-    that is found; None for image scores. positives, negatives, regions: float64 (N,).
+    counts: float64 (N, 3 + 3V): defective elements, good elements, regions, then tp, fp and overlap
+    at the V corners each; overlap is the sum over the image's regions of the share that is found.
+    Image scores have none: (N, 3 + 2V).
     ties: bool (V,), true where a corner differs from the one before by one score only.
     """
 
     curve: RankCurve
-    tp: Array
-    fp: Array
-    overlap: Array | None
-    positives: Array
-    negatives: Array
-    regions: Array
+    counts: Array
     ties: NDArray[np.bool_]
 
     def auroc(self) -> ByImage:
         """`RankCurve.auroc` by image; raises NotComputable as that does."""
-        return self._number(self.curve.auroc(), self.tp, _auroc, needs_good=True)
+        return self._number(self.curve.auroc(), _auroc, needed=(_POSITIVES, _NEGATIVES))
 
     def ap(self) -> ByImage:
         """`RankCurve.ap` by image; raises NotComputable as that does."""
-        number = partial(_ap, ties=self.ties)
-        return self._number(self.curve.ap(), self.tp, number, needs_good=False)
+        return self._number(self.curve.ap(), partial(_ap, ties=self.ties), needed=(_POSITIVES,))
 
     def f1_max(self) -> ByImage:
         """`RankCurve.f1_max` by image; every resample has its own best threshold."""
-        return self._number(self.curve.f1_max(), self.tp, _f1_max, needs_good=False)
+        return self._number(self.curve.f1_max(), _f1_max, needed=(_POSITIVES,))
 
     def aupro(self, *, fpr_limit: float = 0.3) -> ByImage:
         """`PixelCurve.aupro` by image; raises as that does, InputError for image scores."""
-        if not isinstance(self.curve, PixelCurve) or self.overlap is None:
+        if not isinstance(self.curve, PixelCurve):
             raise InputError("AUPRO is a number of pixels: use pixels_by_image, not image scores")
+        value = self.curve.aupro(fpr_limit=fpr_limit)
         return self._number(
-            self.curve.aupro(fpr_limit=fpr_limit),
-            self.overlap,
-            partial(_aupro, limit=fpr_limit),
-            needs_good=True,
+            value, partial(_aupro, limit=fpr_limit), needed=(_REGIONS, _NEGATIVES), rise=_OVERLAP
         )
 
+    def part(self, images: Sequence[int], *, curve: RankCurve) -> CurvesByImage:
+        """The same corners for some images only, whose own curve is ``curve``."""
+        return CurvesByImage(curve, self.counts[list(images)], self.ties)
+
     def _number(
-        self, value: float, rise: Array, number: Callable[..., Array], *, needs_good: bool
+        self,
+        value: float,
+        number: Callable[..., Array],
+        *,
+        needed: tuple[int, ...],
+        rise: int = _TP,
     ) -> ByImage:
-        """Lay the columns out: rise and fp at the V corners, the total of rise, the good elements."""
-        total = self.regions if rise is self.overlap else self.positives
-        end = 2 * rise.shape[1]
-        counts = np.concatenate([rise, self.fp, total[:, None], self.negatives[:, None]], axis=1)
+        """All numbers share the counts; each picks its columns from their sums (B, C)."""
+        total, corners = needed[0], self.ties.size
 
         def of_sums(sums: Array) -> Array:
-            rises, fp = sums[:, : end // 2], sums[:, end // 2 : end]
-            return number(rises, fp, sums[:, end, None], sums[:, end + 1, None])
+            rises, fp = (_block(sums, place, corners) for place in (rise, _FP))
+            return number(rises, fp, sums[:, total, None], sums[:, _NEGATIVES, None])
 
-        return ByImage(value, counts, of_sums, (end, end + 1) if needs_good else (end,))
+        return ByImage(value, self.counts, of_sums, needed)
 
 
 def pixels_by_image(
@@ -130,26 +136,21 @@ def pixels_by_image(
     if curve.positives == 0:
         raise NotComputable(f"all {curve.negatives} pixels are good: there is nothing to resample")
     kept = curve.thin(corners)
-    tp, fp, overlap = (np.zeros((len(maps), kept.size)) for _ in range(3))
-    totals = np.zeros((3, len(maps)))
+    counts = np.empty((len(maps), TOTALS + 3 * kept.size))
     for index, (plane, mask) in enumerate(zip(maps, masks, strict=True)):
         score_map, defect = check_pair(plane, mask, index=index)
         score_map = score_map.astype(curve.scores.dtype, copy=False)
         good = np.sort(score_map[~defect])
-        fp[index] = _above(good, curve.scores, kept)
-        totals[1, index] = good.size
-        if good.size < score_map.size:
-            labels, number = label_regions(defect)
-            label = labels[defect]
-            shares = (1.0 / np.bincount(label, minlength=number + 1)[1:])[label - 1]
-            order = np.argsort(score_map[defect])
-            counted = _above(score_map[defect][order], curve.scores, kept)
-            tp[index] = counted
-            overlap[index] = np.concatenate([[0.0], np.cumsum(shares[order[::-1]])])[counted]
-            totals[0, index], totals[2, index] = label.size, number
-    if totals[0].sum() != curve.positives or totals[1].sum() != curve.negatives:
+        labels, regions = label_regions(defect)
+        label, values = labels[defect], score_map[defect]
+        order = np.argsort(values)
+        tp = above(values[order], curve.scores, kept)
+        fp = above(good, curve.scores, kept)
+        overlap = falling_sums((1.0 / np.bincount(label)[label])[order])[tp]
+        counts[index] = np.concatenate([(values.size, good.size, regions), tp, fp, overlap])
+    if tuple(counts[:, :2].sum(axis=0)) != (curve.positives, curve.negatives):
         raise InputError("the curve was counted on other images than these maps and masks")
-    return CurvesByImage(curve, tp, fp, overlap, totals[0], totals[1], totals[2], _ties(kept))
+    return CurvesByImage(curve, counts, tied_corners(kept))
 
 
 def scores_by_image(scores: ArrayLike, labels: ArrayLike) -> CurvesByImage:
@@ -162,11 +163,13 @@ def scores_by_image(scores: ArrayLike, labels: ArrayLike) -> CurvesByImage:
     curve = image_curve(values, defective)
     kept = curve.thin(CORNERS)
     at = curve.scores[kept // 2]
-    above = np.where(kept % 2, values[:, None] >= at, values[:, None] > at)
-    positives = defective.astype(np.float64)
-    tp, fp = above * positives[:, None], above * (1.0 - positives)[:, None]
-    none = np.zeros(values.size)
-    return CurvesByImage(curve, tp, fp, None, positives, 1.0 - positives, none, _ties(kept))
+    reached = np.where(kept % 2, values[:, None] >= at, values[:, None] > at)
+    good = ~defective
+    totals = np.stack([defective, good, np.zeros_like(good)], axis=1)
+    counts = np.concatenate(
+        [totals, reached & defective[:, None], reached & good[:, None]], axis=1, dtype=np.float64
+    )
+    return CurvesByImage(curve, counts, tied_corners(kept))
 
 
 def ratio_by_image(
@@ -236,8 +239,11 @@ def iou_by_image(counts: Sequence[SegmentationCounts]) -> ByImage:
     )
 
 
-def _above(rising: Floats, scores: Floats, kept: NDArray[np.intp]) -> Counts:
-    """How many of the sorted values (n,) each kept corner counts, (V,)."""
+def above(rising: Floats, scores: Floats, kept: NDArray[np.intp]) -> Counts:
+    """How many of the rising values (n,) each kept corner of a curve counts, (V,).
+
+    scores: (T,), the curve's. kept: (V,), from `RankCurve.thin`.
+    """
     at = scores[kept // 2]
     below = np.where(
         kept % 2, np.searchsorted(rising, at, "left"), np.searchsorted(rising, at, "right")
@@ -245,8 +251,24 @@ def _above(rising: Floats, scores: Floats, kept: NDArray[np.intp]) -> Counts:
     return np.asarray(rising.size - below)
 
 
-def _ties(kept: NDArray[np.intp]) -> NDArray[np.bool_]:
+def falling_sums(weights: NDArray[Any]) -> NDArray[Any]:
+    """The sums of the last 0, 1, … n of the weights (n,): what the values above a corner add up to.
+
+    >>> falling_sums(np.array([1, 2, 4])).tolist()
+    [0, 4, 6, 7]
+    """
+    return np.concatenate([np.zeros(1, weights.dtype), np.cumsum(weights[::-1])])
+
+
+def tied_corners(kept: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which kept corners (V,) differ from the one before by one score only, (V,)."""
     return (kept % 2 == 1) & (np.diff(kept, prepend=-1) == 1)
+
+
+def _block(counts: Array, place: int, corners: int) -> Array:
+    """tp (place 0), fp (1) or overlap (2) at the V corners: the columns (B, V) of (B, C)."""
+    start = TOTALS + place * corners
+    return counts[:, start : start + corners]
 
 
 def _ratio(sums: Array) -> Array:

@@ -44,8 +44,9 @@ def topk_mean(score_map: ArrayLike, *, fraction: float = TOP_FRACTION) -> float:
 def area_above(score_map: ArrayLike, *, threshold: float) -> float:
     """The share of the pixels of a map (H, W) with ``score > threshold``, 0..1.
 
-    The threshold is the pixel threshold of a calibration; without one that is held fixed the score
-    means nothing. All good images without a pixel above it tie at 0.
+    It grows with the size of the defect, so a large faint stain counts for more than a small one;
+    a defect that stays below the threshold counts for nothing. All images without a pixel above it
+    tie at 0. The threshold has to be fixed before the images are scored.
     Raises MapError as `check_map` does, InputError for a NaN threshold.
 
     >>> area_above(np.array([[0.25, 0.75], [0.5, 0.0]]), threshold=0.25)
@@ -55,28 +56,33 @@ def area_above(score_map: ArrayLike, *, threshold: float) -> float:
     return int(np.count_nonzero(checked > check_threshold(threshold))) / checked.size
 
 
-def image_score(name: str, *, threshold: float | None = None) -> Callable[[ArrayLike], float]:
-    """The image score of this name: "max", "topk_mean", or "area_above" with its ``threshold``.
+def image_score(name: str) -> Callable[[ArrayLike], float]:
+    """The image score of this name, as a recipe says it: "max", "topk_mean" or "area_above:0.5".
 
-    Raises InputError for another name, for "area_above" without a threshold and for the others
-    with one.
+    The number after the colon is the level above which a pixel counts. Raises InputError for
+    another name, or for a level that is not a number between 0 and 1.
 
-    >>> image_score("area_above", threshold=0.25)(np.array([[0.25, 0.75], [0.5, 0.0]]))
+    >>> image_score("area_above:0.25")(np.array([[0.25, 0.75], [0.5, 0.0]]))
     0.5
     """
-    if name == "area_above":
-        if threshold is None:
-            raise InputError("the image score area_above needs a threshold on pixel scores")
-        return partial(area_above, threshold=check_threshold(threshold))
-    if name not in IMAGE_SCORES:
-        known = ", ".join([*IMAGE_SCORES, "area_above"])
+    if name in IMAGE_SCORES:
+        return IMAGE_SCORES[name]
+    rule, _, level = name.partition(":")
+    if rule != "area_above":
+        known = ", ".join([*IMAGE_SCORES, "area_above:LEVEL"])
         raise InputError(f"expected an image score, one of {known}, got {name!r}")
-    if threshold is not None:
-        raise InputError(f"the image score {name} takes no threshold, got {threshold}")
-    return IMAGE_SCORES[name]
+    try:
+        threshold = float(level)
+    except ValueError:
+        threshold = math.nan
+    if not 0.0 < threshold < 1.0:
+        raise InputError(
+            f"expected area_above with a level between 0 and 1, as area_above:0.5, got {name!r}"
+        )
+    return partial(area_above, threshold=threshold)
 
 
-#: The image scores a recipe can name; they need nothing but the map.
+#: The image scores that need nothing but the map.
 IMAGE_SCORES: dict[str, Callable[[ArrayLike], float]] = {
     "max": max_score,
     "topk_mean": topk_mean,

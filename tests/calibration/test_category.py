@@ -5,6 +5,7 @@ import pytest
 
 from anomaly_u2net.calibration import (
     Costs,
+    Terms,
     any_missed,
     both,
     calibrate_category,
@@ -56,7 +57,7 @@ def test_each_threshold_is_its_rule_on_the_right_images() -> None:
 
 
 def test_provenance() -> None:
-    found = calibrate_category(*held_out(39, 6), false_reject=0.06)
+    found = calibrate_category(*held_out(39, 6), terms=Terms(false_reject=0.06))
     assert (found.image.rule, found.image.n) == ("false_reject", 39)
     assert (found.image.parameters, found.image.unit) == ({"alpha": 0.06}, "image")
     assert found.image.false_reject_upper == rate_upper(1, 39)
@@ -84,7 +85,7 @@ def test_values_are_plain_numbers() -> None:
 
 
 def test_best_f1_pixel_rule() -> None:
-    found = calibrate_category(*held_out(39, 6), pixel_rule="best_f1")
+    found = calibrate_category(*held_out(39, 6), terms=Terms(pixel_rule="best_f1"))
     assert found.pixel is found.pixel_best_f1
     assert found.image.rule == "false_reject"
 
@@ -94,7 +95,7 @@ def test_without_defects_there_is_no_best_f1() -> None:
     assert found.image_best_f1 is None
     assert found.pixel_best_f1 is None
     with pytest.raises(CalibrationError, match="best_f1 needs defects, but all 19 held-out"):
-        calibrate_category(*held_out(19, 0), pixel_rule="best_f1")
+        calibrate_category(*held_out(19, 0), terms=Terms(pixel_rule="best_f1"))
 
 
 def test_too_few_good_images() -> None:
@@ -104,7 +105,7 @@ def test_too_few_good_images() -> None:
 
 def test_weaker_takes_the_attainable_rate_and_says_so() -> None:
     scores, maps, masks = held_out(12, 3)
-    found = calibrate_category(scores, maps, masks, allow_weaker=True)
+    found = calibrate_category(scores, maps, masks, terms=Terms(allow_weaker=True))
     assert found.image.value == scores[:12].max()
     assert found.pixel.value == max(float(score_map.max()) for score_map in maps[:12])
     assert (found.image.parameters["alpha"], found.image.attained) == (0.05, 1 / 13)
@@ -116,7 +117,7 @@ def test_weaker_takes_the_attainable_rate_and_says_so() -> None:
 
 def test_weaker_changes_nothing_where_there_are_enough() -> None:
     data = held_out(19, 2)
-    assert calibrate_category(*data, allow_weaker=True) == calibrate_category(*data)
+    assert calibrate_category(*data, terms=Terms(allow_weaker=True)) == calibrate_category(*data)
 
 
 def test_the_pixel_promise_holds_over_redraws() -> None:
@@ -125,14 +126,14 @@ def test_the_pixel_promise_holds_over_redraws() -> None:
     for _ in range(600):
         maps = list(random.random((20, 3, 3)).astype(np.float32))
         masks = [np.zeros((3, 3), bool)] * 19
-        found = calibrate_category([0.0] * 19, maps[:19], masks, false_reject=0.1)
+        found = calibrate_category([0.0] * 19, maps[:19], masks, terms=Terms(false_reject=0.1))
         marked += bool((maps[19] > found.pixel.value).any())
     assert marked / 600 <= 0.1 + 4 * np.sqrt(0.1 * 0.9 / 600)
 
 
 def test_no_good_image() -> None:
     with pytest.raises(CalibrationError, match="none of the 4 held-out images is good"):
-        calibrate_category(*held_out(0, 4), allow_weaker=True)
+        calibrate_category(*held_out(0, 4), terms=Terms(allow_weaker=True))
     with pytest.raises(CalibrationError, match="no held-out images"):
         calibrate_category([], [], [])
 
@@ -142,15 +143,17 @@ def test_bad_inputs() -> None:
     with pytest.raises(InputError, match="20 scores, 19 maps and 20 masks"):
         calibrate_category(scores, maps[1:], masks)
     with pytest.raises(InputError, match=r"pixel rule, one of false_reject, .* got 'otsu'"):
-        calibrate_category(scores, maps, masks, pixel_rule="otsu")
+        calibrate_category(scores, maps, masks, terms=Terms(pixel_rule="otsu"))
     with pytest.raises(InputError, match=r"a rule, one of false_reject, .* got 'any_missed'"):
-        calibrate_category(scores, maps, masks, rule="any_missed")
+        calibrate_category(scores, maps, masks, terms=Terms(rule="any_missed"))
     with pytest.raises(InputError, match="19 groups for 20 images"):
         calibrate_category(scores, maps, masks, groups=["a"] * 19)
     with pytest.raises(InputError, match="pixel_false_share holds on average only"):
-        calibrate_category(scores, maps, masks, pixel_rule="pixel_false_share", delta=0.1)
+        calibrate_category(
+            scores, maps, masks, terms=Terms(pixel_rule="pixel_false_share", delta=0.1)
+        )
     with pytest.raises(InputError, match="rate between 0 and 1"):
-        calibrate_category(scores, maps, masks, false_reject=5)
+        calibrate_category(scores, maps, masks, terms=Terms(false_reject=5))
     with pytest.raises(InputError, match="1 of 20 scores are NaN"):
         calibrate_category([np.nan, *scores[1:]], maps, masks)
     with pytest.raises(MapError, match=r"map 0 is \(4, 7\) but mask 0 is \(6, 5\)"):
@@ -168,10 +171,14 @@ def test_every_rule_is_its_function() -> None:
     costs = Costs(1, 20, 0.05)
 
     def image(rule: str, **options: object) -> float:
-        return calibrate_category(scores, maps, masks, rule=rule, **options).image.value  # type: ignore[arg-type]
+        return calibrate_category(
+            scores, maps, masks, terms=Terms(rule=rule, **options)
+        ).image.value  # type: ignore[arg-type]
 
     def pixel(rule: str, **options: object) -> float:
-        found = calibrate_category(scores, maps, masks, pixel_rule=rule, **options).pixel  # type: ignore[arg-type]
+        found = calibrate_category(
+            scores, maps, masks, terms=Terms(pixel_rule=rule, **options)
+        ).pixel  # type: ignore[arg-type]
         assert found is not None
         assert found.rule == rule
         return found.value
@@ -193,14 +200,16 @@ def test_every_rule_is_its_function() -> None:
 
 def test_promises_in_words() -> None:
     data = held_out(60, 50)
-    pac = calibrate_category(*data, delta=0.1).image
+    pac = calibrate_category(*data, terms=Terms(delta=0.1)).image
     assert pac.promise == (
         "With confidence 90 %, of new good images like the 60 held out, at most 5 % will be "
         "rejected (exact binomial)."
     )
     assert pac.parameters == {"alpha": 0.05, "delta": 0.1}
     assert pac.attained == rate_upper(0, 60, delta=0.1)
-    missed = calibrate_category(*data, rule="missed_defects", pixel_rule="missed_defects")
+    missed = calibrate_category(
+        *data, terms=Terms(rule="missed_defects", pixel_rule="missed_defects")
+    )
     assert missed.image.promise == (
         "Of new defective images like the 50 held out, at most 5 % are expected to be called OK "
         "(conformal risk control)."
@@ -208,11 +217,13 @@ def test_promises_in_words() -> None:
     assert (missed.image.n, missed.image.attained) == (50, 2 / 51)
     assert missed.pixel is not None
     assert missed.pixel.promise.startswith("Of the defect regions of a new defective image like")
-    found = calibrate_category(*data, pixel_rule="any_missed", delta=0.1).pixel
+    found = calibrate_category(*data, terms=Terms(pixel_rule="any_missed", delta=0.1)).pixel
     assert found is not None
     assert "at most 5 % will have any defect region missed (learn then test)" in found.promise
     # The mean of a share bounds what is expected of a new image, with whatever confidence.
-    sure = calibrate_category(*data, rule="missed_defects", pixel_rule="missed_defects", delta=0.1)
+    sure = calibrate_category(
+        *data, terms=Terms(rule="missed_defects", pixel_rule="missed_defects", delta=0.1)
+    )
     assert sure.pixel is not None
     assert sure.pixel.promise == (
         "With confidence 90 %, of the defect regions of a new defective image like the 50 held "
@@ -223,17 +234,19 @@ def test_promises_in_words() -> None:
         "called OK (learn then test)."
     )
     parts = [*range(60), *range(100, 150)]
-    shares = calibrate_category(*data, rule="missed_defects", groups=parts, delta=0.1).image
+    shares = calibrate_category(
+        *data, groups=parts, terms=Terms(rule="missed_defects", delta=0.1)
+    ).image
     assert "of a new part like the 50 held out, at most 5 % are expected to be called OK" in (
         shares.promise
     )
-    found = calibrate_category(*data, pixel_rule="pixel_false_share").pixel
+    found = calibrate_category(*data, terms=Terms(pixel_rule="pixel_false_share")).pixel
     assert found is not None
     assert found.promise.startswith("Of the pixels of a new good image like the 60 held out, at")
-    costs = calibrate_category(*data, rule="cost", costs=Costs(1, 20, 0.05)).image
+    costs = calibrate_category(*data, terms=Terms(rule="cost", costs=Costs(1, 20, 0.05))).image
     assert costs.promise.startswith("No guaranteed rate: the least expected cost per part is")
     assert costs.parameters == {"overkill": 1.0, "escape": 20.0, "defect_rate": 0.05}
-    assert calibrate_category(*data, rule="mean_sigma").image.promise == (
+    assert calibrate_category(*data, terms=Terms(rule="mean_sigma")).image.promise == (
         "No guarantee: mean + 3 standard deviations of the image scores of 60 good images."
     )
 
@@ -243,7 +256,7 @@ def test_both_says_whether_one_is_enough() -> None:
     maps = [np.full((2, 2), v, np.float32) for v in random.random(80)]
     masks = [np.full((2, 2), i >= 40) for i in range(80)]
     apart = np.r_[random.random(40), 2 + random.random(40)]
-    one = calibrate_category(apart, maps, masks, rule="both")
+    one = calibrate_category(apart, maps, masks, terms=Terms(rule="both"))
     assert one.review is None
     assert one.image.rule == "both"
     assert one.image.parameters == {
@@ -251,7 +264,7 @@ def test_both_says_whether_one_is_enough() -> None:
     }  # fmt: skip
     assert one.image.promise.endswith("One threshold keeps both promises, so nothing needs review.")
     mixed = np.r_[random.random(40), 0.5 + random.random(40)]
-    two = calibrate_category(mixed, maps, masks, rule="both")
+    two = calibrate_category(mixed, maps, masks, terms=Terms(rule="both"))
     assert two.review is not None
     assert (two.review.rule, two.image.rule) == ("missed_defects", "false_reject")
     assert two.review.value < two.image.value
@@ -263,7 +276,7 @@ def test_one_threshold_for_both_states_the_weaker_rate() -> None:
     scores = np.r_[np.linspace(0, 1, 40), np.linspace(2, 3, 5)]
     maps = [np.full((2, 2), v, np.float32) for v in scores]
     masks = [np.full((2, 2), i >= 40) for i in range(45)]
-    one = calibrate_category(scores, maps, masks, rule="both", allow_weaker=True).image
+    one = calibrate_category(scores, maps, masks, terms=Terms(rule="both", allow_weaker=True)).image
     assert (one.rule, one.n, one.attained) == ("both", 5, 1 / 6)
     assert one.parameters == {
         "alpha": 0.05, "beta": 0.05, "attained_alpha": 2 / 41, "attained_beta": 1 / 6,
@@ -274,7 +287,9 @@ def test_one_threshold_for_both_states_the_weaker_rate() -> None:
 def test_groups_count_parts() -> None:
     scores, maps, masks = held_out(40, 40)
     parts = [f"{i // 40}-{i % 40 // 2}" for i in range(80)]
-    found = calibrate_category(scores, maps, masks, groups=parts, pixel_rule="missed_defects")
+    found = calibrate_category(
+        scores, maps, masks, groups=parts, terms=Terms(pixel_rule="missed_defects")
+    )
     assert (found.image.n, found.image.unit) == (20, "group")
     assert found.image.value == false_reject(scores[:40], alpha=0.05, groups=parts[:40])
     assert "new good parts like the 20 held out, at most 5 % are expected to have any image" in (
@@ -283,9 +298,13 @@ def test_groups_count_parts() -> None:
     assert found.pixel is not None
     assert (found.pixel.n, found.pixel.unit) == (20, "group")
     assert "regions of a new defective part like the 20" in found.pixel.promise
-    apart = calibrate_category(scores, maps, masks, groups=parts, rule="missed_defects").image
+    apart = calibrate_category(
+        scores, maps, masks, groups=parts, terms=Terms(rule="missed_defects")
+    ).image
     tangled = [f"{i % 40 // 2}" for i in range(80)]  # good and defective images of the same parts
-    same = calibrate_category(scores, maps, masks, groups=tangled, rule="missed_defects").image
+    same = calibrate_category(
+        scores, maps, masks, groups=tangled, terms=Terms(rule="missed_defects")
+    ).image
     assert same.value == apart.value
     assert same.false_reject_upper is not None
     assert apart.false_reject_upper is not None
@@ -296,26 +315,30 @@ def test_groups_count_parts() -> None:
 
 def test_weaker_for_every_promise() -> None:
     data = held_out(12, 9)
-    pac = calibrate_category(*data, delta=0.1, allow_weaker=True).image
+    pac = calibrate_category(*data, terms=Terms(delta=0.1, allow_weaker=True)).image
     assert pac.promise.startswith("Weaker than the 5 % asked for, which needs 45 good images: with")
     assert pac.attained == pytest.approx(1 - 0.1 ** (1 / 12))
     found = calibrate_category(
-        *data, rule="missed_defects", pixel_rule="missed_defects", allow_weaker=True
+        *data, terms=Terms(rule="missed_defects", pixel_rule="missed_defects", allow_weaker=True)
     )
     assert found.image.attained == 0.1
     assert found.image.promise.startswith("Weaker than the 5 % asked for, which needs 19 defective")
-    share = calibrate_category(*data, pixel_rule="pixel_false_share", allow_weaker=True).pixel
+    share = calibrate_category(
+        *data, terms=Terms(pixel_rule="pixel_false_share", allow_weaker=True)
+    ).pixel
     assert share is not None
     assert share.attained == 1 / 13
     with pytest.raises(CalibrationError, match="at least 45 held-out good images, got 12"):
-        calibrate_category(*data, delta=0.1)
+        calibrate_category(*data, terms=Terms(delta=0.1))
 
 
 def test_rules_that_lack_what_they_need() -> None:
     data = held_out(19, 0)
     with pytest.raises(CalibrationError, match="missed_defects needs defects, but all 19"):
-        calibrate_category(*data, rule="missed_defects")
-    with pytest.raises(CalibrationError, match="the rule cost needs what an overkill and"):
-        calibrate_category(*held_out(19, 5), rule="cost")
-    only_bad = calibrate_category(*held_out(0, 30), rule="missed_defects", pixel_rule="any_missed")
+        calibrate_category(*data, terms=Terms(rule="missed_defects"))
+    with pytest.raises(CalibrationError, match="K models that did not see it, and a run has one"):
+        calibrate_category(*data, terms=Terms(rule="cross_conformal"))
+    only_bad = calibrate_category(
+        *held_out(0, 30), terms=Terms(rule="missed_defects", pixel_rule="any_missed")
+    )
     assert only_bad.image.false_reject_upper is None

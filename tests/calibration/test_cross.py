@@ -78,7 +78,62 @@ def test_bad_inputs() -> None:
         cross_conformal([[1, 2, 3]], alpha=0.1)
     with pytest.raises(InputError, match=r"got \[1, 0\]"):
         cross_conformal([[1], []], alpha=0.1)
-    with pytest.raises(CalibrationError, match=r"needs at least 19 .* got 4"):
+    with pytest.raises(CalibrationError, match=r"needs at least 19 .* got 4; .* is 1/5 = 0\.2"):
         cross_conformal([[1, 2], [3, 4]], alpha=0.05)
+    with pytest.raises(InputError, match="the part 'b' is in two folds, so the model"):
+        cross_conformal([[1, 2], [3, 4]], alpha=0.3, groups=[["a", "b"], ["b", "c"]])
+    with pytest.raises(InputError, match="groups for each of 2 folds, got 1"):
+        cross_conformal([[1, 2], [3, 4]], alpha=0.3, groups=[None])
+    with pytest.raises(InputError, match="1 groups for 2 images"):
+        cross_conformal([[1, 2], [3, 4]], alpha=0.3, groups=[["a"], None])
     with pytest.raises(InputError, match=r"shape \(M, 2\)"):
         cross_conformal_p([[1, 2], [3, 4]], [[1, 2, 3]])
+
+
+def test_a_part_counts_once_by_its_highest_score() -> None:
+    scores = [[1, 2, 9], [4, 5], [7, 6]]
+    groups = [["a", "a", "b"], [None, None], ["c", "c"]]
+    found = cross_conformal(scores, alpha=0.2, groups=groups)
+    plain = cross_conformal([[2, 9], [4, 5], [7]], alpha=0.2)
+    assert (found.threshold, found.n, found.promised) == (9.0, 5, plain.promised)
+    assert (found.unit, plain.unit) == ("group", "image")
+    assert found.as_threshold().unit == "group"
+    assert "new good parts like the 5 of 3 folds" in found.as_threshold().promise
+    assert "have any image rejected when NG is what each of the 3 models scores above" in (
+        found.as_threshold().promise
+    )
+    new = [[3, 5, 7], [10, 10, 10]]
+    assert cross_conformal_p(scores, new, groups=groups) == pytest.approx(
+        cross_conformal_p([[2, 9], [4, 5], [7]], new)
+    )
+
+
+def test_the_grouped_promise_holds_for_models_that_memorise() -> None:
+    """Two images of one part are nearly the same: counted as parts, the promise still holds."""
+    random = np.random.default_rng(3)
+    parts, folds, alpha = 20, 4, 0.1
+    rejected = []
+    for _ in range(300):
+        places = np.repeat(random.normal(size=(parts + 1, 2)), 2, axis=0)
+        places += 0.01 * random.normal(size=places.shape)
+        fold_of = np.arange(parts).repeat(2) % folds
+        own, new = places[:-2], places[-2:]
+
+        def score(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+            return np.linalg.norm(points[:, None] - seen[None], axis=2).min(axis=1)
+
+        held = [score(own[fold_of == k], own[fold_of != k]) for k in range(folds)]
+        names = [list(np.arange(parts).repeat(2)[fold_of == k]) for k in range(folds)]
+        fresh = [[score(new, own[fold_of != k]).max() for k in range(folds)]]
+        rejected.append(cross_conformal_p(held, fresh, groups=names)[0] <= alpha)
+    found = cross_conformal(held, alpha=alpha, groups=names)
+    assert found.n == parts
+    assert np.mean(rejected) <= min(found.promised, 2 * alpha)
+
+
+def test_weaker_takes_the_attainable_alpha() -> None:
+    found = cross_conformal([[1, 2], [3, 4]], alpha=0.05, allow_weaker=True)
+    assert (found.threshold, found.alpha) == (4.0, 0.2)
+    assert found.promised == pytest.approx(0.4 + (1 - 2 / 4) / 3)
+    enough = cross_conformal([[1, 2], [3, 4]], alpha=0.3, allow_weaker=True)
+    assert enough == cross_conformal([[1, 2], [3, 4]], alpha=0.3)

@@ -257,3 +257,16 @@ def test_the_bound_at_any_threshold() -> None:
         false_reject_upper(good, threshold=math.nan)
     with pytest.raises(CalibrationError, match="got 0"):
         false_reject_upper([], threshold=0.5)
+
+
+def test_refusals_name_every_way_out() -> None:
+    for refused in (
+        lambda: false_reject(np.arange(12), alpha=0.05),
+        lambda: false_reject_pac(np.arange(12), alpha=0.05, delta=0.1),
+    ):
+        with pytest.raises(CalibrationError) as caught:
+            refused()
+        text = str(caught.value)
+        assert "--allow-weaker" in text
+        assert "'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal'" in text
+        assert "about twice the rate" in text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from anomaly_u2net.calibration import (
     Calibration,
     Costs,
     ImageScores,
+    Terms,
     calibrate_scores,
+    cross_conformal,
     false_reject,
     missed_defects,
     read_scores,
@@ -70,16 +73,18 @@ def test_calibrate(tmp_path: Path) -> None:
 
 def test_rules(tmp_path: Path) -> None:
     scores = {"nut": read_scores(table(tmp_path))["nut"]}
-    both = calibrate_scores(scores, rule="both").for_category("nut")
+    both = calibrate_scores(scores, terms=Terms(rule="both")).for_category("nut")
     assert both.review is not None
     assert both.review.value == missed_defects(scores["nut"].defective, beta=0.05)
-    cost = calibrate_scores(scores, rule="cost", costs=Costs(1, 10, 0.1)).for_category("nut")
+    cost = calibrate_scores(scores, terms=Terms(rule="cost", costs=Costs(1, 10, 0.1))).for_category(
+        "nut"
+    )
     assert cost.image.parameters["escape"] == 10
     with pytest.raises(
         CalibrationError, match=r"^nut: a false-reject rate of 0.05 with confidence"
     ):
-        calibrate_scores(scores, delta=0.1)
-    weaker = calibrate_scores(scores, delta=0.1, allow_weaker=True).for_category("nut")
+        calibrate_scores(scores, terms=Terms(delta=0.1))
+    weaker = calibrate_scores(scores, terms=Terms(delta=0.1, allow_weaker=True)).for_category("nut")
     assert weaker.image.attained == pytest.approx(1 - 0.1 ** (1 / 20))
 
 
@@ -88,9 +93,9 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(LeakError, match="must not come from test images"):
         calibrate_scores(scores, split="test")
     with pytest.raises(InputError, match=r"one of false_reject, missed_defects, .* got 'otsu'"):
-        calibrate_scores(scores, rule="otsu")
+        calibrate_scores(scores, terms=Terms(rule="otsu"))
     with pytest.raises(CalibrationError, match="bolt: the rule best_f1 needs defects"):
-        calibrate_scores(scores, rule="best_f1")
+        calibrate_scores(scores, terms=Terms(rule="best_f1"))
     with pytest.raises(CalibrationError, match="at least one category"):
         calibrate_scores({})
     bad = ImageScores(("bent",), (0.5,), (None,))
@@ -144,3 +149,54 @@ def test_labels_that_only_seem_to_mean_good(label: str, tmp_path: Path) -> None:
         read_scores(write(tmp_path / "x.csv", text))
     with pytest.raises(InputError, match=f"nut: {said}"):
         calibrate_scores({"nut": ImageScores((label, "bent"), (0.1, 0.9), (None, None))})
+
+
+def fold_table(tmp_path: Path) -> Path:
+    """30 good images in 3 folds, two of each part, and one bent one."""
+    lines = ["category,label,score,group,fold"]
+    lines += [f"nut,good,{i},{i // 2},{'abc'[i // 2 % 3]}" for i in range(30)]
+    lines += ["nut,bent,99,,"]
+    return write(tmp_path / "folds.csv", "\n".join(lines) + "\n")
+
+
+def test_scores_of_k_models(tmp_path: Path) -> None:
+    scores = read_scores(fold_table(tmp_path))
+    assert scores["nut"].folds is not None
+    folds, groups = scores["nut"].good_folds()
+    assert [fold.size for fold in folds] == [10, 10, 10]
+    assert groups is not None
+    assert groups[1][:3] == ["1", "1", "4"]
+    terms = Terms(rule="cross_conformal", false_reject=0.1)
+    made = calibrate_scores(scores, terms=terms)
+    found = made.for_category("nut")
+    expected = cross_conformal(folds, alpha=0.1, groups=groups)
+    assert found.image == expected.as_threshold()
+    assert (found.image.n, found.image.value) == (15, 29.0)
+    assert (found.pixel, found.review, found.image_best_f1) == (None, None, None)
+    assert made.images == {"nut": {"good": 30, "defective": 1}}
+    made.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == made
+    with pytest.raises(CalibrationError, match="lowest score of K models, and this is one model"):
+        made.check_model("0" * 64)
+
+
+def test_folds_and_rules_have_to_fit(tmp_path: Path) -> None:
+    scores = read_scores(fold_table(tmp_path))
+    with pytest.raises(InputError, match=r"nut: these are the scores of K models .* one model"):
+        calibrate_scores(scores)
+    cross = Terms(rule="cross_conformal")
+    with pytest.raises(CalibrationError, match=r"nut: a false-reject rate of 0\.05 needs at least"):
+        calibrate_scores(scores, terms=cross)
+    weaker = calibrate_scores(scores, terms=replace(cross, allow_weaker=True))
+    assert weaker.for_category("nut").image.parameters == {"alpha": 1 / 16, "folds": 3.0}
+    plain = read_scores(table(tmp_path))
+    with pytest.raises(InputError, match="bolt: 19 of 19 good images have no fold"):
+        calibrate_scores(plain, terms=cross)
+    text = fold_table(tmp_path).read_text().replace("nut,good,3,1,b", "nut,good,3,1,")
+    with pytest.raises(InputError, match="nut: 1 of 30 good images have no fold"):
+        calibrate_scores(read_scores(write(tmp_path / "x.csv", text)), terms=cross)
+    text = text.replace("nut,good,3,1,", "nut,good,3,1,c")
+    with pytest.raises(InputError, match="nut: the part '1' is in two folds"):
+        calibrate_scores(read_scores(write(tmp_path / "x.csv", text)), terms=cross)
+    with pytest.raises(InputError, match="one fold per image, got 1 for 2 images"):
+        ImageScores(("good",) * 2, (0.5, 0.4), (None,) * 2, ("a",))

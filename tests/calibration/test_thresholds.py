@@ -26,6 +26,8 @@ from anomaly_u2net.errors import CalibrationError
         ({"attained": 1.5}, "attained must be a rate between 0 and 1, got 1.5"),
         ({"rule": "best_f1"}, "best_f1 promises no rate, so attained must be null, got 0.05"),
         ({"rule": "cost"}, "cost promises no rate"),
+        ({"rule": "given"}, "given promises no rate"),
+        ({"parameters": {"observed_missed": 1.5}}, "observed_missed must be a rate between 0 and"),
         ({"parameters": {"gamma": 1.0}}, "parameters are of alpha, .* got 'gamma'"),
         ({"parameters": {"delta": 1.0}}, "delta must be a rate between 0 and 1, got 1.0"),
         ({"parameters": {"escape": np.inf}}, "escape must be a finite number, got inf"),
@@ -55,4 +57,4 @@ def test_thresholds_are_frozen() -> None:
 
 
 def test_every_rule_has_a_name() -> None:
-    assert set(IMAGE_RULES) | set(PIXEL_RULES) == set(RULES) - {"cross_conformal"}
+    assert set(IMAGE_RULES) | set(PIXEL_RULES) == set(RULES)

@@ -5,6 +5,7 @@ import pytest
 
 from anomaly_u2net.calibration import (
     CategoryThresholds,
+    Terms,
     Threshold,
     calibrate_category,
     decide,
@@ -50,7 +51,10 @@ def test_small_regions_are_not_listed() -> None:
 def test_the_named_image_score_decides() -> None:
     verdict = judge(score_map(), limits(0.7, 0.5), image_score="topk_mean")
     assert verdict.image_score == topk_mean(score_map())
-    with pytest.raises(InputError, match="one of max, topk_mean, got 'mean'"):
+    assert judge(score_map(), limits(0.7, 0.5), image_score="area_above:0.5").image_score == (
+        float((score_map() > 0.5).mean())
+    )
+    with pytest.raises(InputError, match="one of max, topk_mean, area_above:LEVEL, got 'mean'"):
         judge(score_map(), limits(0.5, 0.5), image_score="mean")
 
 
@@ -70,7 +74,7 @@ def test_held_out_images_meet_their_own_thresholds() -> None:
     maps = list(random.random((40, 4, 4)).astype(np.float32))
     masks = [np.zeros((4, 4), bool)] * 40
     peaks = [float(made.max()) for made in maps]
-    thresholds = calibrate_category(peaks, maps, masks, false_reject=0.1)
+    thresholds = calibrate_category(peaks, maps, masks, terms=Terms(false_reject=0.1))
     verdicts = [judge(made, thresholds) for made in maps]
     # 41 × 0.1 = 4.1: four images of 41 may be above, one of which is the next one.
     assert sum(verdict.decision == "NG" for verdict in verdicts) == 3

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_u2net.calibration import IMAGE_RULES, PIXEL_RULES, Calibration, what_if
+from anomaly_u2net.calibration import (
+    IMAGE_RULES,
+    PIXEL_RULES,
+    Calibration,
+    rate_upper,
+    what_if,
+)
 from anomaly_u2net.cli.calibrate import OPTIONS
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -88,7 +94,7 @@ def test_calibrate_without_held_out_images(cli: Cli, run: Path) -> None:
         (["--rule=best_f1", "--pixel-rule=best_f1"], "best_f1", "best_f1", {}),
         (["--rule=mean_sigma", "--sigmas=2", "--pixel-rule=mean_sigma"],
          "mean_sigma", "mean_sigma", {"sigmas": 2.0}),
-        (["--pixel-rule=pixel_false_share", "--allow-weaker"],
+        (["--pixel-rule=pixel_false_share", "--allow-weaker", "--memory=1KiB"],
          "false_reject", "pixel_false_share", {"alpha": 0.05}),
     ],
 )  # fmt: skip
@@ -110,6 +116,37 @@ def test_every_rule(
     assert f"plate: image: {found.image.promise}" in out
     assert f"plate: pixel: {found.pixel.promise}" in out
     assert not (run / "calibration.json").exists()
+
+
+def test_a_threshold_by_hand(cli: Cli, run: Path) -> None:
+    code, out, err = cli("calibrate", run, "--threshold", "0.25", "--false-reject", "0.2")
+    assert code == 0, err
+    found = Calibration.load(run / "calibration.json").for_category("plate")
+    assert (found.image.rule, found.image.value) == ("given", 0.25)
+    assert found.pixel is not None
+    assert found.pixel.rule == "false_reject"
+    assert f"plate: image: {found.image.promise}" in out
+    assert "Chosen by hand; " in out
+    assert "plate: pixel: 95 % sure: at most 52.7 % of new good images are marked anywhere." in out
+
+
+def test_the_bound_of_the_review_threshold(cli: Cli, table: Path, tmp_path: Path) -> None:
+    options = ["--rule", "both", "--missed", "0.05", "--out", tmp_path / "two.json"]
+    code, out, err = cli("calibrate", "--scores", table, *options)
+    assert code == 0, err
+    review = Calibration.load(tmp_path / "two.json").for_category("nut").review
+    assert review is not None
+    above = sum(score > review.value for score in range(1, 61))
+    bound = f"{100 * rate_upper(above, 60):.3g} %"
+    assert f"nut: review: 95 % sure: at most {bound} of new good images are reviewed or" in out
+
+
+def test_little_memory(cli: Cli, run: Path) -> None:
+    code, _, err = cli("calibrate", run, "--false-reject", "0.2", "--memory", "1KiB")
+    assert code == 0, err
+    best = Calibration.load(run / "calibration.json").for_category("plate").pixel_best_f1
+    assert best is not None
+    assert "Streamed: " in best.promise
 
 
 def test_options_are_known_for_every_rule() -> None:
@@ -140,6 +177,12 @@ def test_options_are_known_for_every_rule() -> None:
         (["--what-if", "--missed", "0.1"], "--what-if shows many rates and writes nothing: leave"),
         (["--what-if", "--out", "a.json"], "leave --out out"),
         (["--what-if", "--rule", "both"], "leave --rule out"),
+        (["--what-if", "--memory", "1GB"], "leave --memory out"),
+        (["--memory", "much"], "'much' is no amount of memory: write it as 8GiB"),
+        (["--rule", "cross_conformal", "--false-reject=0.2"], "a run has one model: put the scores"),
+        (["--rule", "both", "--threshold", "0.5"], "leave --threshold out"),
+        (["--rule", "given", "--false-reject=0.2"], "the rule given needs the threshold: give --th"),
+        (["--threshold", "nan", "--false-reject=0.2"], "expected a finite threshold, got nan"),
     ],
 )  # fmt: skip
 def test_calibrate_refuses(cli: Cli, run: Path, options: list[str], text: str) -> None:
@@ -235,6 +278,12 @@ def test_groups_in_the_file_count_parts(cli: Cli, table: Path) -> None:
         (["--scores", "TABLE", "--backend", "onnx"], "no images and no model: leave --backend out"),
         (["--scores", "TABLE", "--pixel-rule", "best_f1"], "leave --pixel-rule out"),
         (["--scores", "TABLE", "--moved-to", "x"], "leave --moved-to out"),
+        (["--scores", "TABLE", "--memory", "1GB"], "leave --memory out"),
+        (["--scores", "TABLE", "--rule", "cross_conformal"], "60 of 60 good images have no fold"),
+        (["--scores", "TABLE", "--rule", "cross_conformal", "--delta", "0.1"],
+         "the options of --rule cross_conformal are --false-reject, --allow-weaker: leave --delta"),
+        (["--scores", "TABLE", "--threshold", "50", "--false-reject", "0.1"],
+         "the options of --rule given are --threshold, --delta: leave --false-reject out"),
         (["--scores", "TABLE", "--split", "test"], "makes the test meaningless"),
         (["--scores", "TABLE", "--rule", "best_f1", "--delta", "0.1"],
          "the options of --rule best_f1 are none: leave --delta out"),
@@ -251,6 +300,38 @@ def test_scores_refuse(
     assert (code, out) == (3, "")
     assert text in err
     assert not (tmp_path / "calibration.json").exists()
+
+
+def test_a_threshold_by_hand_for_scores(cli: Cli, table: Path, tmp_path: Path) -> None:
+    options = ["--threshold", "58", "--delta", "0.2", "--out", tmp_path / "own.json"]
+    code, out, err = cli("calibrate", "--scores", table, *options)
+    assert code == 0, err
+    assert "2 of the 60 held-out good images (3.33 %) are above it, with confidence 80 %" in out
+    image = Calibration.load(tmp_path / "own.json").for_category("nut").image
+    assert (image.rule, image.value) == ("given", 58.0)
+    assert image.parameters["observed_missed"] == 4 / 26
+
+
+def test_scores_of_k_models(cli: Cli, run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    rows = [f"plate,good,{i / 40},p{i // 2},{'abcde'[i // 2 % 5]}" for i in range(40)]
+    table = tmp_path / "folds.csv"
+    table.write_text("\n".join(["category,label,score,group,fold", *rows]) + "\n")
+    cross = ["--rule", "cross_conformal", "--out", run / "calibration.json"]
+    code, out, err = cli("calibrate", "--scores", table, *cross)
+    assert code == 0, err
+    image = Calibration.load(run / "calibration.json").for_category("plate").image
+    assert (image.rule, image.n, image.unit, image.value) == ("cross_conformal", 20, "group", 0.975)
+    assert image.attained == pytest.approx(0.1 + (1 - 5 / 20) / 6)  # 0.225 < 0.1 + 2 · 0.95 · 4/25
+    assert f"plate: image: {image.promise}" in out
+    assert "each of the 5 models scores above the threshold" in out
+    good = tiny_data / "plate" / "validation" / "good"
+    code, _, err = cli("score", run, good, "--out", tmp_path / "out")
+    assert code == 3
+    assert "its threshold is for the lowest score of K models, and this is one model" in err
+    for options in (["--rule", "false_reject"], ["--what-if"]):
+        code, _, err = cli("calibrate", "--scores", table, *options)
+        assert code == 3
+        assert "these are the scores of K models (column fold)" in err
 
 
 def test_no_model_takes_the_calibration_of_plain_scores(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from anomaly_u2net.cli import numbers
-from anomaly_u2net.evaluation import LABEL_METRICS, METRICS, SIZE_METRICS
+from anomaly_u2net.evaluation import LABEL_METRICS, METRICS, SIZE_METRICS, memory
+from anomaly_u2net.evaluation.runs import other_records
 from anomaly_u2net.recipe import Recipe
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -198,7 +199,9 @@ def test_evaluate_within_little_memory_streams(cli: Cli, calibrated_run: Path, t
     code, text, _ = cli("evaluate", run, "--memory", "1kB")
     assert code == 0
     assert "engine: streaming, pixel numbers certified within" in text
-    assert "their intervals and AUPIMO need all maps: n/a" in text
+    assert "(± below each); AUPIMO needs all maps: n/a" in text
+    assert "no intervals of streamed numbers: they need" in text
+    assert "; allowed 1000.0 B\n" in text
     assert "allowed 1000.0 B, --memory)" in text
     saved = json.loads((run / "evaluation/test/evaluation.json").read_text())
     assert saved["engine"] == "streaming"
@@ -221,17 +224,23 @@ def test_evaluate_without_intervals(cli: Cli, calibrated_run: Path, tmp_path: Pa
     assert saved["mean"]["pixel_auroc"]["low"] is None
 
 
-def test_intervals_stand_below_their_numbers(
-    cli: Cli, calibrated_run: Path, own_data: Path, tmp_path: Path
-) -> None:
-    run = shutil.copytree(calibrated_run, tmp_path / "run")
+@pytest.fixture
+def six_of_a_kind(own_data: Path) -> Path:
+    """Sheets, of which half are copies in other bytes: enough of a kind for intervals."""
     for part, labels in (("test", ("good", "spot")), ("ground_truth", ("spot",))):
-        for label in labels:  # 6 images of a kind, of which half are copies in other bytes
+        for label in labels:
             for path in (own_data / "sheet" / part / label).iterdir():
                 copy = path.with_name(path.name.replace("test_", "test_copy_"))
                 copy.write_bytes(path.read_bytes() + b"\0")
     shutil.rmtree(own_data / "plate")
-    code, text, _ = cli("evaluate", run, "--data-root", own_data)
+    return own_data
+
+
+def test_intervals_stand_below_their_numbers(
+    cli: Cli, calibrated_run: Path, six_of_a_kind: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(calibrated_run, tmp_path / "run")
+    code, text, _ = cli("evaluate", run, "--data-root", six_of_a_kind)
     assert code == 0
     lines = text.splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("│ sheet "))
@@ -247,6 +256,40 @@ def test_intervals_stand_below_their_numbers(
     assert "below a number: its 95 % interval over images like these (1000 resamples" in text
 
 
+def test_streamed_numbers_have_interval_and_certificate(
+    cli: Cli,
+    calibrated_run: Path,
+    six_of_a_kind: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    run = shutil.copytree(calibrated_run, tmp_path / "run")
+    options = ["--data-root", six_of_a_kind]
+    monkeypatch.setattr(memory, "STREAM_STATE", 0)
+    records = other_records(run, six_of_a_kind)
+    one, two = (memory.plan_memory(records, models=models).streamed for models in (1, 2))
+    code, text, _ = cli("evaluate", run, *options, "--memory", one)
+    assert code == 0
+    assert "engine: streaming, pixel numbers certified within" in text
+    assert "no intervals of streamed numbers" not in text
+    lines = text.splitlines()
+    row = next(number for number, line in enumerate(lines) if line.startswith("│ sheet "))
+    value, limits, certificate = (
+        [cell.strip() for cell in line.strip("│").split("│")][6] for line in lines[row : row + 3]
+    )
+    low, high = limits.split("–")
+    assert float(low) - 5e-4 <= float(value) <= float(high) + 5e-4
+    assert certificate.startswith("±")
+    assert float(certificate[1:]) < 1e-3
+    (written,) = (run / "evaluation").glob("test-own_data-*/evaluation.json")
+    number = json.loads(written.read_text())["categories"][0]["metrics"]["pixel_auroc"]
+    assert number["certified"][0] <= number["value"] <= number["certified"][1]
+    assert number["low"] <= number["value"] <= number["high"]
+    code, text, _ = cli("evaluate", run, *options, "--memory", two, "--against", run)
+    assert code == 0
+    assert "engine: streaming, pixel differences certified within" in text
+
+
 def test_compare_two_runs(
     cli: Cli, calibrated_run: Path, run: Path, own_data: Path, tmp_path: Path
 ) -> None:
@@ -259,6 +302,8 @@ def test_compare_two_runs(
     saved = json.loads((a / "evaluation/test/comparison.json").read_text())
     assert set(saved["categories"]) == {"plate", "sheet"}
     assert saved["categories"]["plate"]["false_reject"] is None  # B is not calibrated
+    assert list(saved["mean"]) == list(METRICS)
+    assert "mean over categories, test images" in text
     code, text, _ = cli("evaluate", a, "--against", run, "--json", "--data-root", own_data)
     assert (code, json.loads(text)["images_hash"]) == (0, saved["images_hash"])
     lines = (run / "split.csv").read_text().splitlines()
@@ -272,7 +317,7 @@ def test_compare_two_runs(
 def test_compare_refuses(cli: Cli, calibrated_run: Path, run: Path) -> None:
     code, _, err = cli("evaluate", run, "--against", calibrated_run, "--memory", "1kB")
     assert code == 3
-    assert "a comparison needs all maps of a category" in err
+    assert "a comparison keeps what each image of a category adds to the numbers" in err
     code, _, err = cli("evaluate", run, "--against", calibrated_run, "--no-intervals")
     assert code == 3
     assert "--against is about intervals: leave --no-intervals out" in err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_u2net.calibration import Costs, false_reject, what_if
+from anomaly_u2net.calibration import Costs, Terms, false_reject, what_if
 from anomaly_u2net.errors import CalibrationError, InputError, LeakError
 from anomaly_u2net.evaluation import calibrate, held_out_scores
 from anomaly_u2net.evaluation.predictions import predict_records
@@ -29,11 +29,10 @@ def held_out(tiny_run: Path) -> list[ImageRecord]:
 def test_each_category_has_thresholds_of_its_own(
     segmenter: Segmenter, held_out: list[ImageRecord]
 ) -> None:
-    found = calibrate(segmenter, held_out, false_reject=0.2)
+    found = calibrate(segmenter, held_out, terms=Terms(false_reject=0.2))
     assert list(found.categories) == ["plate", "sheet"]
-    predictions = dict(predict_records(segmenter, held_out))
     for name, thresholds in found.categories.items():
-        own = predictions[name]
+        own = predict_records(segmenter, [r for r in held_out if r.category == name])
         good = [s for s, ng in zip(own.scores, own.defective, strict=True) if not ng]
         # 4 good images promise 1 in 5 with the highest of their scores.
         assert (len(good), thresholds.image.n) == (4, 4)
@@ -45,7 +44,7 @@ def test_each_category_has_thresholds_of_its_own(
 
 
 def test_best_f1_for_pixels(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
-    found = calibrate(segmenter, held_out, false_reject=0.2, pixel_rule="best_f1")
+    found = calibrate(segmenter, held_out, terms=Terms(false_reject=0.2, pixel_rule="best_f1"))
     assert {t.pixel.rule for t in found.categories.values()} == {"best_f1"}
     assert {t.image.rule for t in found.categories.values()} == {"false_reject"}
 
@@ -57,7 +56,7 @@ def test_any_other_split_is_a_leak(
     one = replace(held_out[-1], split=split)  # type: ignore[arg-type]
     text = rf"is of the split '{split}': thresholds come from held-out images only"
     with pytest.raises(LeakError, match=text):
-        calibrate(segmenter, [*held_out[:-1], one], false_reject=0.2)
+        calibrate(segmenter, [*held_out[:-1], one], terms=Terms(false_reject=0.2))
 
 
 def test_no_images(segmenter: Segmenter) -> None:
@@ -69,7 +68,7 @@ def test_no_images(segmenter: Segmenter) -> None:
 def test_too_few_images(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
     with pytest.raises(CalibrationError, match=r"plate: a false-reject rate .* at least 19"):
         calibrate(segmenter, held_out)
-    weaker = calibrate(segmenter, held_out, allow_weaker=True)
+    weaker = calibrate(segmenter, held_out, terms=Terms(allow_weaker=True))
     assert weaker.categories["plate"].image.promise.startswith("Weaker than the 5 % asked for")
 
 
@@ -77,27 +76,58 @@ def test_an_unknown_rule(segmenter: Segmenter, held_out: list[ImageRecord]) -> N
     with pytest.raises(
         InputError, match=r"expected a pixel rule, one of false_reject, pixel_false_share"
     ):
-        calibrate(segmenter, held_out, pixel_rule="youden")
+        calibrate(segmenter, held_out, terms=Terms(pixel_rule="youden"))
 
 
 def test_two_thresholds_and_costs_reach_the_rules(
     segmenter: Segmenter, held_out: list[ImageRecord]
 ) -> None:
-    two = calibrate(segmenter, held_out, rule="both", false_reject=0.2, missed=0.5)
+    two = calibrate(segmenter, held_out, terms=Terms(rule="both", false_reject=0.2, missed=0.5))
     assert {t.image.rule for t in two.categories.values()} <= {"false_reject", "both"}
     costs = Costs(overkill=1, escape=20, defect_rate=0.1)
-    cheap = calibrate(segmenter, held_out, rule="cost", costs=costs, false_reject=0.2)
+    cheap = calibrate(segmenter, held_out, terms=Terms(rule="cost", costs=costs, false_reject=0.2))
     assert cheap.categories["plate"].image.parameters == {
         "overkill": 1.0, "escape": 20.0, "defect_rate": 0.1,
     }  # fmt: skip
-    sure = calibrate(segmenter, held_out, false_reject=0.5, delta=0.1)
+    sure = calibrate(segmenter, held_out, terms=Terms(false_reject=0.5, delta=0.1))
     assert sure.categories["plate"].image.parameters == {"alpha": 0.5, "delta": 0.1}
+
+
+def test_little_memory_streams_and_says_so(
+    segmenter: Segmenter, held_out: list[ImageRecord]
+) -> None:
+    terms = Terms(false_reject=0.4, pixel_rule="pixel_false_share")
+    mixed = [replace(r, group=f"part {i % 3}") for i, r in enumerate(held_out)]
+    exact = calibrate(segmenter, mixed, terms=terms).categories
+    little = calibrate(segmenter, mixed, terms=terms, memory=1000).categories
+    for name, one in exact.items():
+        other = little[name]
+        assert (other.image, other.image_best_f1) == (one.image, one.image_best_f1)
+        assert one.pixel is not None
+        assert other.pixel is not None
+        assert one.pixel.value <= other.pixel.value <= one.pixel.value + 1e-4
+        assert "Streamed: rounded up" in other.pixel.promise
+        assert "Streamed" not in one.pixel.promise
+    with pytest.raises(InputError, match="1 byte of memory or more, got 0"):
+        calibrate(segmenter, held_out, memory=0)
+
+
+def test_a_threshold_by_hand(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
+    terms = Terms(rule="given", threshold=0.5, false_reject=0.2)
+    for thresholds in calibrate(segmenter, held_out, terms=terms).categories.values():
+        assert (thresholds.image.rule, thresholds.image.value) == ("given", 0.5)
+        assert thresholds.image.promise.startswith("Chosen by hand; ")
+
+
+def test_one_model_has_no_folds(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
+    with pytest.raises(CalibrationError, match="a run has one model: put the scores in a file"):
+        calibrate(segmenter, held_out, terms=Terms(rule="cross_conformal"))
 
 
 def test_images_of_one_part_count_once(segmenter: Segmenter, held_out: list[ImageRecord]) -> None:
     parts = [replace(record, group=f"part {index // 2}") for index, record in enumerate(held_out)]
-    found = calibrate(segmenter, parts, false_reject=0.4).categories["plate"].image
-    own = dict(predict_records(segmenter, parts))["plate"]
+    found = calibrate(segmenter, parts, terms=Terms(false_reject=0.4)).categories["plate"].image
+    own = predict_records(segmenter, [r for r in parts if r.category == "plate"])
     good = [not ng for ng in own.defective]
     groups = [r.group for r, ok in zip(own.records, good, strict=True) if ok]
     scores = [s for s, ok in zip(own.scores, good, strict=True) if ok]
@@ -114,7 +144,7 @@ def test_held_out_scores_are_those_that_are_calibrated(
     assert {name: (one.good.size, one.defective.size) for name, one in scores.items()} == {
         "plate": (4, 1), "sheet": (4, 1),
     }  # fmt: skip
-    limits = calibrate(segmenter, held_out, false_reject=0.2).categories
+    limits = calibrate(segmenter, held_out, terms=Terms(false_reject=0.2)).categories
     for name, one in scores.items():
         (row,) = what_if(one.good, one.defective, alphas=[0.2])
         assert row.threshold == limits[name].image.value
@@ -128,7 +158,7 @@ def test_near_duplicates_without_groups_are_named(
     held_out_scores(segmenter, held_out)
     assert not caplog.records
     good = [r for r in held_out if r.category == "plate" and not r.defective]
-    calibrate(segmenter, [*held_out, good[0]], false_reject=0.2)
+    calibrate(segmenter, [*held_out, good[0]], terms=Terms(false_reject=0.2))
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("plate: 1 of 6 calibration images without a group look nearly like")
     assert "groups.csv" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from anomaly_u2net.calibration import Calibration, CategoryThresholds, Threshold
 from anomaly_u2net.data.geometry import MEAN, STD
 from anomaly_u2net.errors import DatasetError
-from anomaly_u2net.evaluation import METRICS, evaluate
-from anomaly_u2net.evaluation.compare import compare, same_images, verdict
+from anomaly_u2net.evaluation import METRICS, evaluate, memory
+from anomaly_u2net.evaluation.compare import Comparison, compare, same_images, verdict
+from anomaly_u2net.evaluation.table import mean_limits
 from anomaly_u2net.inference.bundle import ModelSpec
 from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.metrics import Difference, paired_difference, scores_by_image
+from anomaly_u2net.metrics.intervals import _resample
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import ImageRecord
 
@@ -130,5 +134,77 @@ def test_nothing_to_compare_on() -> None:
 
 
 def test_too_little_memory(records: list[ImageRecord]) -> None:
-    with pytest.raises(DatasetError, match=r"and may use 9.8 KiB: allow more memory, or compare"):
+    with pytest.raises(DatasetError, match=r"may use 9.8 KiB: allow more memory, or compare on fe"):
         compare(model(0.1), model(1.5), records, memory=10_000)
+
+
+# --- the mean over categories
+
+
+def test_the_mean_over_categories(records: list[ImageRecord], tmp_path: Path) -> None:
+    both = [*records, *(replace(record, category="brick") for record in records)]
+    result = compare(model(0.1), model(1.5), both)
+    name = "pixel_ap"
+    one, other = (result.categories[category][name] for category in ("brick", "tile"))
+    mean = result.mean[name]
+    assert one is not None
+    assert mean is not None
+    assert one == other  # the same images under two names
+    assert mean.value == pytest.approx(one.value)
+    # Two equal and independent differences: the spread of their mean is smaller by the root of 2.
+    assert mean.value - mean.low == pytest.approx((one.value - one.low) / 2**0.5)
+    assert mean.high - mean.value == pytest.approx((one.high - one.value) / 2**0.5)
+    assert verdict(name, mean) == "A"
+    assert result.mean["missed"] is None  # only tiles are calibrated
+    result.save(tmp_path)
+    saved = json.loads((tmp_path / "comparison.json").read_text())
+    assert saved["mean"][name] == {"value": mean.value, "low": mean.low, "high": mean.high}
+    assert list(saved["mean"]) == list(METRICS)
+
+
+def test_the_limits_of_a_mean_are_about_those_of_resampling_all_categories() -> None:
+    """The oracle: each category resampled by itself, the mean taken in every resample."""
+    rng, labels = np.random.default_rng(1), np.arange(60) % 2
+    differences, means = [], np.zeros(4000)
+    for seed in range(3):
+        part = rng.normal(size=60)
+        a, b = (labels * step + part + 0.5 * rng.normal(size=60) for step in (1.2, 0.6))
+        numbers = scores_by_image(a, labels).auroc(), scores_by_image(b, labels).auroc()
+        differences.append(paired_difference(*numbers, resamples=4000))
+        (of_a, of_b), _ = _resample(numbers, None, 4000, seed)
+        means += (of_a - of_b) / 3
+    low, high = mean_limits([(d.value, d.low, d.high) for d in differences])
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+    assert 0 < low < high
+
+
+# --- streaming
+
+
+def test_a_streamed_difference_must_be_wider_than_its_certificate() -> None:
+    narrow = Difference(0.02, 0.001, 0.04, 0.01, 0.95, 1000, 0)
+    assert verdict("pixel_ap", narrow, within=0.0005) == "A"
+    assert verdict("pixel_ap", narrow, within=0.002) == ""
+    result = Comparison({}, "test", "", ("", ""), "streaming", 0.002)
+    assert [result.within(name) for name in ("pixel_ap", "image_ap")] == [0.002, 0.0]
+
+
+def test_streamed_models_are_compared_too(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "STREAM_STATE", 0)  # else only images of gigabytes need streaming
+    a, b = model(0.1), model(1.5)
+    streamed = compare(a, b, records, memory=memory.plan_memory(records, models=2).streamed)
+    exact = compare(a, b, records, memory=1 << 40)
+    assert (exact.engine, exact.certified_within) == ("exact", 0.0)
+    assert streamed.engine == "streaming"
+    assert 0 < streamed.certified_within < 0.01
+    assert streamed.to_dict()["certified_within"] == streamed.certified_within
+    for name, sure in exact.categories["tile"].items():
+        found = streamed.categories["tile"][name]
+        if name == "aupimo" or sure is None:
+            assert found is None
+            continue
+        assert found.value == pytest.approx(sure.value, abs=streamed.certified_within)
+        assert (found.low, found.high) == pytest.approx((sure.low, sure.high), abs=2e-3), name
+        assert verdict(name, found, within=streamed.within(name)) in (verdict(name, sure), "")

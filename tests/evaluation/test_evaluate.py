@@ -21,6 +21,7 @@ from anomaly_u2net.evaluation import (
     RANKING,
     Evaluation,
     evaluate,
+    memory,
     score_records,
 )
 from anomaly_u2net.evaluation.memory import plan_memory
@@ -55,11 +56,18 @@ def spec() -> ModelSpec:
     )  # fmt: skip
 
 
-def calibration(spec: ModelSpec, *, value: float = 0.5, f1: float | None = 0.5) -> Calibration:
+def calibration(
+    spec: ModelSpec, *, value: float = 0.5, f1: float | None = 0.5, review: float | None = None
+) -> Calibration:
     limit = Threshold(value, "false_reject", "At most 5 %.", 19, {"alpha": 0.05}, attained=0.05)
     best = None if f1 is None else Threshold(f1, "best_f1", "No guarantee.", 20)
+    lower = None
+    if review is not None:
+        lower = Threshold(
+            review, "missed_defects", "At most 5 %.", 19, {"beta": 0.05}, attained=0.05
+        )
     return Calibration(
-        categories={"tile": CategoryThresholds(limit, limit, best, best)},
+        categories={"tile": CategoryThresholds(limit, limit, best, best, lower)},
         model_hash=spec.digest,
         recipe_hash=spec.recipe_hash,
         split="calibration",
@@ -182,6 +190,27 @@ def test_they_are_the_numbers_of_the_metrics(spec: ModelSpec, draw: Draw) -> Non
         assert found["aupro_0.30"] == own.aupro(fpr_limit=0.3)
 
 
+def test_images_left_to_a_person_are_shares_of_their_own(spec: ModelSpec, draw: Draw) -> None:
+    """Between 0.3 and 0.5 is REVIEW: one of two good images, one of four defective ones."""
+    cut = {"box": box(5, 5, 5, 4), "mask": box(5, 5, 5, 4)}
+    records = [
+        draw(),  # 0.2
+        draw(box=box(0, 0, 2, 5), gray=102),  # 0.4
+        *(draw("cut", gray=gray, **cut) for gray in (60, 100, 140, 200)),
+    ]
+    known = calibration(spec, review=0.3)
+    (row,) = evaluate(Segmenter(answer, spec, calibration=known), records).categories
+    decided = ("review_good", "review_defective", "false_reject", "missed")
+    assert [row.metrics[name] for name in decided] == [0.5, 0.25, 0.0, 0.25]
+    assert row.to_dict()["metrics"]["review_good"]["value"] == 0.5
+    # No image in between is a share of 0; without a second threshold there is no such share.
+    (row,) = evaluate(Segmenter(answer, spec, calibration=known), records[:1]).categories
+    assert (row.metrics["review_good"], row.metrics["review_defective"]) == (0.0, None)
+    plain = calibration(spec)
+    (row,) = evaluate(Segmenter(answer, spec, calibration=plain), records).categories
+    assert (row.metrics["review_good"], row.metrics["review_defective"]) == (None, None)
+
+
 def test_without_a_calibration_nothing_needs_a_threshold(spec: ModelSpec, draw: Draw) -> None:
     records = [draw(), draw("cut", box=box(5, 5, 5, 4), mask=box(5, 5, 5, 8))]
     (row,) = evaluate(Segmenter(answer, spec), records).categories
@@ -291,7 +320,7 @@ def many(draw: Draw) -> list[ImageRecord]:
 
 
 def test_every_number_has_its_interval(spec: ModelSpec, many: list[ImageRecord]) -> None:
-    segmenter = Segmenter(answer, spec, calibration=calibration(spec))
+    segmenter = Segmenter(answer, spec, calibration=calibration(spec, review=0.4))
     (row,) = evaluate(segmenter, many).categories
     parts = [row.numbers, *(part.numbers for part in row.labels), row.sizes[0].numbers]
     for numbers in parts:
@@ -370,7 +399,7 @@ def test_with_little_memory_it_streams_and_its_certificates_hold(
     certified = set()
     for sure, found in zip(numbers(exact), numbers(streamed), strict=True):
         for name, number in found.items():
-            if name == "aupimo":
+            if name == "aupimo" or name.startswith("review"):
                 assert number is None
             elif number.certified is None:
                 assert number == sure[name]  # needs no map: the same number, the same interval
@@ -388,6 +417,33 @@ def test_with_little_memory_it_streams_and_its_certificates_hold(
     assert [part["regions"] for part in saved["categories"][0]["region_sizes"].values()] == [
         12, 0, 0, 0,
     ]  # fmt: skip
+
+
+def test_streamed_numbers_have_intervals_where_these_fit(
+    spec: ModelSpec, many: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "STREAM_STATE", 0)  # else only images of gigabytes need streaming
+    segmenter = Segmenter(answer, spec, calibration=calibration(spec))
+    fits = plan_memory(many).streamed
+    streamed, bare = (evaluate(segmenter, many, memory=m) for m in (fits, fits - 1))
+    assert streamed.memory is not None
+    assert bare.memory is not None
+    assert (streamed.engine, streamed.memory.pixel_intervals) == ("streaming", True)
+    assert (bare.engine, bare.memory.pixel_intervals) == ("streaming", False)
+    exact = evaluate(segmenter, many, memory=1 << 40)
+    for sure, found, plain in zip(*map(numbers, (exact, streamed, bare)), strict=True):
+        for name in found:
+            if not name.startswith(("pixel_a", "pixel_f1_max", "aupro")):
+                continue
+            assert found[name].certified == plain[name].certified
+            assert (plain[name].low, plain[name].high) == (None, None)
+            ends = found[name].low, found[name].high
+            assert ends == pytest.approx((sure[name].low, sure[name].high), abs=1e-3), name
+    saved = streamed.to_dict()["categories"][0]["metrics"]["pixel_ap"]
+    assert sorted(saved) == ["certified", "high", "low", "value"]
+    assert saved["low"] < saved["value"] < saved["high"]
+    off = evaluate(segmenter, many, memory=10_000, intervals=False)
+    assert {n.low for n in numbers(off)[0].values() if n} == {None}
 
 
 def test_streaming_without_defects_is_undefined_too(spec: ModelSpec, draw: Draw) -> None:

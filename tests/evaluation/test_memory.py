@@ -9,17 +9,22 @@ import numpy as np
 import pytest
 
 from anomaly_u2net.errors import ImageError, InputError, MaskError
+from anomaly_u2net.evaluation.evaluate import category_scores
+from anomaly_u2net.evaluation.facts import image_facts
 from anomaly_u2net.evaluation.memory import (
     PER_DEFECT_PIXEL,
-    PER_IMAGE,
-    PER_IMAGE_AND_TYPE,
     PER_PIXEL,
+    RESAMPLING,
+    STREAM_STATE,
+    ImageSize,
     available_memory,
+    exact_bytes,
     format_bytes,
     parse_bytes,
     plan_memory,
+    streamed_bytes,
 )
-from anomaly_u2net.evaluation.pixels import exact_pixels
+from anomaly_u2net.evaluation.pixels import StreamedPixels, exact_pixels
 from anomaly_u2net.evaluation.predictions import Prediction, Predictions
 from anomaly_u2net.types import ImageRecord
 
@@ -33,8 +38,11 @@ def test_the_largest_category_counts(tmp_path: Path, write_png) -> None:
     write_png(np.zeros((10, 10), np.uint8), tmp_path / "b.png")
     records = [record(tmp_path / "a.png"), record(tmp_path / "b.png", "brick")]
     plan = plan_memory(records, allowed=1 << 30)
-    assert plan.needed == 600 * PER_PIXEL + PER_IMAGE
+    # A row of three counts at 4096 corners for the image, and another while resamples are drawn.
+    assert plan.needed == 600 * PER_PIXEL + RESAMPLING + 2 * 3 * 4096 * 8
+    assert plan.streamed == STREAM_STATE + 600 * 6 + RESAMPLING + 2 * 3 * 4096 * 8
     assert (plan.engine, plan.allowed, plan.stated) == ("exact", 1 << 30, True)
+    assert plan.pixel_intervals
     assert plan_memory(records, allowed=100, intervals=False).engine == "streaming"
     assert plan_memory(records, allowed=100, intervals=False).needed == 600 * PER_PIXEL
 
@@ -48,33 +56,57 @@ def test_defect_pixels_need_more(tmp_path: Path, write_png) -> None:
     plan = plan_memory([cut], allowed=1 << 30, intervals=False)
     assert plan.needed == 600 * PER_PIXEL + 70 * PER_DEFECT_PIXEL
     more = plan_memory([cut], allowed=1 << 30).needed - plan.needed
-    assert more == PER_IMAGE + PER_IMAGE_AND_TYPE
+    row = 8 * (3 * 4096 + 2 * 2)  # and two corners of the curve of image scores
+    assert more == RESAMPLING + 3 * row
+    both = plan_memory([cut], allowed=1 << 30, models=2)
+    assert both.needed == plan.needed + more + row  # the first model's counts are kept
+    assert both.streamed == STREAM_STATE + 530 * 6 + 70 * 14 + more + row
     (tmp_path / "m.png").write_text("text")
     with pytest.raises(MaskError, match=r"m\.png: expected PNG"):
         plan_memory([cut])
 
 
-@pytest.mark.parametrize("intervals", [False, True])
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5])
-def test_no_more_is_taken_than_was_planned(share: float, intervals: bool) -> None:
-    size, rng, found = 256, np.random.default_rng(0), Predictions()
+@pytest.mark.parametrize("engine", ["exact", "exact, no intervals", "streaming"])
+@pytest.mark.parametrize(("share", "types"), [(0.02, 1), (0.3, 1), (0.1, 4)])
+def test_no_more_is_taken_than_was_planned(share: float, types: int, engine: str) -> None:
+    """All that is held for the maps and numbers of 48 images, the intervals with it."""
+    size, rng, intervals = 128, np.random.default_rng(0), not engine.endswith("no intervals")
+    found, facts, sizes = Predictions(), [], []
     tracemalloc.start()
     try:
-        for number in range(12):
+        stream = StreamedPixels(intervals=True) if engine == "streaming" else None
+        for number in range(48):
+            label = "good" if number < 24 else f"type {(number - 24) * types // 24}"
             mask = np.zeros((size, size), bool)
-            mask[: round(size * 2 * share) if number >= 6 else 0] = True
-            label = "good" if number < 6 else "cut"
-            scores = rng.random((size, size), dtype=np.float32)
-            one = ImageRecord(Path(f"{number}.png"), "tile", "test", label)
-            found.add(Prediction(one, scores, mask, 0.5))
-        exact_pixels(found, intervals=intervals)
+            mask[: round(size * 2 * share) if number >= 24 else 0] = True
+            scores = 1 / (1 + np.exp(-rng.normal(-3, 2, mask.shape))).astype(np.float32)
+            record = ImageRecord(Path(f"{number}.png"), "tile", "test", label)
+            one = Prediction(record, scores, mask, float(scores.max()))
+            sizes.append(ImageSize(mask.size, int(mask.sum()), label))
+            facts.append(image_facts(one, None))
+            if stream is None:
+                found.add(one)
+            else:
+                stream.update(scores, mask, label=label)
+        pixels = stream.finish() if stream else exact_pixels(found, intervals=intervals)
+        category_scores("tile", facts, pixels, intervals=intervals)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    defects = sum(int(mask.sum()) for mask in found.masks)
-    planned = PER_PIXEL * 12 * size**2 + PER_DEFECT_PIXEL * defects
-    planned += 12 * (PER_IMAGE + PER_IMAGE_AND_TYPE) * intervals
+    planned = streamed_bytes(sizes) if stream else exact_bytes(sizes, intervals=intervals)
     assert 0.4 * planned < taken < planned
+
+
+def test_what_does_not_fit_has_no_intervals(tmp_path: Path, write_png) -> None:
+    """Between the two limits pixel numbers are streamed with intervals, below both without."""
+    write_png(np.zeros((5000, 5000), np.uint8), tmp_path / "a.png")
+    large = [record(tmp_path / "a.png")]
+    streamed = plan_memory(large, allowed=1).streamed
+    assert streamed < plan_memory(large, allowed=1).needed
+    plan = plan_memory(large, allowed=streamed)
+    assert (plan.engine, plan.pixel_intervals) == ("streaming", True)
+    plan = plan_memory(large, allowed=streamed - 1)
+    assert (plan.engine, plan.pixel_intervals) == ("streaming", False)
 
 
 def test_half_of_what_is_available_unless_stated(tmp_path: Path, write_png) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anomaly_u2net.evaluation.pixels import LABEL_NUMBERS, StreamedPixels, exact_pixels
+from anomaly_u2net.evaluation.pixels import (
+    LABEL_NUMBERS,
+    Found,
+    PixelNumbers,
+    Streamed,
+    StreamedPixels,
+    exact_pixels,
+)
 from anomaly_u2net.evaluation.predictions import Prediction, Predictions
 from anomaly_u2net.metrics import (
     ByImage,
-    Certified,
     bootstrap_interval,
     paired_difference,
     pixel_curve,
@@ -74,23 +81,59 @@ def test_its_intervals_are_those_of_its_images_alone(found: Predictions, label: 
         assert abs(paired_difference(number, oracle).high) < 1e-3
 
 
-def test_streamed_numbers_hold_the_exact_ones(found: Predictions) -> None:
-    stream = StreamedPixels()
+def stream(found: Predictions, *, intervals: bool) -> PixelNumbers:
+    streamed = StreamedPixels(intervals=intervals)
     for record, score_map, mask in zip(found.records, found.maps, found.masks, strict=True):
-        stream.update(score_map, mask, label=record.label)
-    streamed, exact = stream.finish(), exact_pixels(found, intervals=False)
-    assert list(streamed.labels) == ["cut", "dent"]
-    for ours, sure in [
-        (streamed.numbers, exact.numbers),
-        *((streamed.labels[label], exact.labels[label]) for label in ("cut", "dent")),
-    ]:
-        for name, number in ours.items():
+        streamed.update(score_map, mask, label=record.label)
+    return streamed.finish()
+
+
+def pairs(ours: PixelNumbers, sure: PixelNumbers) -> Iterator[tuple[str, Found, Found]]:
+    """Name, streamed and exact number of all images, then of each defect type."""
+    assert list(ours.labels) == ["cut", "dent"]
+    tables = [(ours.numbers, sure.numbers)]
+    tables += [(ours.labels[label], sure.labels[label]) for label in ours.labels]
+    for left, right in tables:
+        for name in left:
             if name == "aupimo":
-                assert number is None
-                continue
-            assert isinstance(number, Certified)
-            assert sure[name] in number
-            assert number.width < 2.5e-4
+                assert left[name] is None
+            else:
+                yield name, left[name], right[name]
+
+
+def test_streamed_numbers_hold_the_exact_ones(found: Predictions) -> None:
+    streamed, exact = stream(found, intervals=False), exact_pixels(found, intervals=False)
+    for _, number, sure in pairs(streamed, exact):
+        assert isinstance(number, Streamed)
+        assert sure in number.certified
+        assert number.certified.width < 2.5e-4
+        assert number.by_image is None
+    assert set(streamed.by_image.values()) == {None}
+
+
+def test_streamed_intervals_are_nearly_the_exact_ones(found: Predictions) -> None:
+    streamed, exact = stream(found, intervals=True), exact_pixels(found, intervals=True)
+    for name, number, sure in pairs(streamed, exact):
+        assert isinstance(number, Streamed)
+        assert isinstance(number.by_image, ByImage)
+        assert isinstance(sure, ByImage)
+        assert number.by_image.value == number.certified.value
+        assert sure.value in number.certified
+        one, other = bootstrap_interval(number.by_image), bootstrap_interval(sure)
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-3), name
+        assert one.low < one.value < one.high
+    assert streamed.by_image["pixel_ap"] is streamed.numbers["pixel_ap"].by_image
+
+
+def test_streaming_without_a_defect_or_a_good_pixel(found: Predictions) -> None:
+    good = StreamedPixels(intervals=True)
+    good.update(found.maps[0], found.masks[0], label="good")
+    assert set(good.finish().numbers.values()) == {None}
+    defect = StreamedPixels(intervals=True)
+    defect.update(np.full((2, 2), 0.5, np.float32), np.ones((2, 2), bool), label="cut")
+    numbers = defect.finish().labels["cut"]
+    assert numbers["pixel_auroc"] is None
+    assert numbers["pixel_ap"].by_image.value == 1.0
 
 
 def test_aupimo_does_not_need_a_curve_of_pixels(found: Predictions) -> None:

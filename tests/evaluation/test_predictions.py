@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anomaly_u2net.errors import ImageError
-from anomaly_u2net.evaluation.predictions import predict_records
+from anomaly_u2net.evaluation.predictions import by_category, predict_records
 from anomaly_u2net.inference.bundle import ModelSpec
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.recipe import Recipe
@@ -35,7 +35,7 @@ def record(path: Path, category: str, mask: Path | None = None) -> ImageRecord:
     return ImageRecord(path, category, "test", "spot" if mask else "good", mask)
 
 
-def test_categories_are_sorted_and_sizes_are_the_originals(tmp_path: Path, write_png) -> None:
+def test_sizes_are_the_originals(tmp_path: Path, write_png) -> None:
     for name, size in (("b", (20, 30)), ("a", (64, 48)), ("c", (7, 5))):
         write_png(np.zeros(size, np.uint8), tmp_path / f"{name}.png")
     mask = np.zeros((64, 48), np.uint8)
@@ -46,13 +46,15 @@ def test_categories_are_sorted_and_sizes_are_the_originals(tmp_path: Path, write
         record(tmp_path / "a.png", "brick", tmp_path / "mask.png"),
         record(tmp_path / "c.png", "tile"),
     ]
-    found = dict(predict_records(segmenter(), iter(records)))
-    assert list(found) == ["brick", "tile"]
-    assert found["tile"].records == [records[0], records[2]]
-    assert [m.shape for m in found["tile"].maps] == [(20, 30), (7, 5)]
-    assert [m.shape for m in found["tile"].masks] == [(20, 30), (7, 5)]
-    assert found["brick"].masks[0].sum() == 40
-    assert (found["brick"].defective, found["tile"].defective) == ([True], [False, False])
+    found = predict_records(segmenter(), iter(records))
+    assert found.records == records
+    assert [m.shape for m in found.maps] == [(20, 30), (64, 48), (7, 5)]
+    assert [m.shape for m in found.masks] == [(20, 30), (64, 48), (7, 5)]
+    assert [int(m.sum()) for m in found.masks] == [0, 40, 0]
+    assert found.defective == [False, True, False]
+    assert list(by_category(iter(records))) == [
+        ("brick", [records[1]]), ("tile", [records[0], records[2]]),
+    ]  # fmt: skip
 
 
 def test_the_image_score_is_the_one_of_the_recipe(tmp_path: Path, write_png) -> None:
@@ -60,8 +62,10 @@ def test_the_image_score_is_the_one_of_the_recipe(tmp_path: Path, write_png) -> 
     pixels[3, 4] = 255
     write_png(pixels, tmp_path / "a.png")
     records = [record(tmp_path / "a.png", "tile")]
-    (high,) = dict(predict_records(segmenter("max"), records))["tile"].scores
-    (mean,) = dict(predict_records(segmenter("topk_mean"), records))["tile"].scores
+    (high,) = predict_records(segmenter("max"), records).scores
+    (mean,) = predict_records(segmenter("topk_mean"), records).scores
+    (area,) = predict_records(segmenter("area_above:0.5"), records).scores
+    assert area == 1 / 1024
     brightest, black = (1 / (1 + np.exp((m - v) / 0.229)) for m, v in ((0.485, 1), (0.485, 0)))
     assert high == pytest.approx(brightest, rel=1e-5)
     assert mean == pytest.approx((brightest + black) / 2, rel=1e-5)  # the 2 of 1024 pixels
@@ -70,14 +74,4 @@ def test_the_image_score_is_the_one_of_the_recipe(tmp_path: Path, write_png) -> 
 def test_a_file_that_is_no_image_ends_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(ImageError, match=r"a.png"):
-        list(predict_records(segmenter(), [record(tmp_path / "a.png", "tile")]))
-
-
-def test_one_category_at_a_time_is_read(tmp_path: Path, write_png) -> None:
-    write_png(np.zeros((9, 9), np.uint8), tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("text")
-    records = [record(tmp_path / "b.png", "tile"), record(tmp_path / "a.png", "brick")]
-    found = predict_records(segmenter(), records)
-    assert next(found)[0] == "brick"
-    with pytest.raises(ImageError, match=r"b.png"):
-        next(found)
+        predict_records(segmenter(), [record(tmp_path / "a.png", "tile")])

@@ -8,6 +8,7 @@ import pytest
 
 from anomaly_u2net.errors import InputError, MapError
 from anomaly_u2net.metrics import IMAGE_SCORES, area_above, image_score, max_score, topk_mean
+from anomaly_u2net.recipe import Recipe
 
 
 def test_the_scores_one_can_name() -> None:
@@ -34,7 +35,8 @@ def test_area_above() -> None:
     score_map = np.array([[0.9, 0.5], [0.7, 0.1]], np.float32)
     assert area_above(score_map, threshold=0.5) == 0.5  # at the threshold is not above it
     assert area_above(score_map, threshold=2.0) == 0.0
-    assert image_score("area_above", threshold=0.0)(score_map) == 1.0
+    assert image_score("area_above:0.5")(score_map) == 0.5
+    assert image_score("area_above:0.05")(score_map) == 1.0
     with pytest.raises(InputError, match="threshold is NaN"):
         area_above(score_map, threshold=float("nan"))
 
@@ -42,12 +44,19 @@ def test_area_above() -> None:
 def test_image_scores_by_name() -> None:
     assert image_score("max") is max_score
     assert image_score("topk_mean") is topk_mean
-    with pytest.raises(InputError, match="one of max, topk_mean, area_above, got 'median'"):
+    with pytest.raises(InputError, match="one of max, topk_mean, area_above:LEVEL, got 'median'"):
         image_score("median")
-    with pytest.raises(InputError, match="area_above needs a threshold"):
-        image_score("area_above")
-    with pytest.raises(InputError, match=r"the image score max takes no threshold, got 0\.5"):
-        image_score("max", threshold=0.5)
+    for name in ("area_above", "area_above:", "area_above:half", "area_above:0", "area_above:1"):
+        with pytest.raises(InputError, match=f"level between 0 and 1, .* got '{name}'"):
+            image_score(name)
+    with pytest.raises(InputError, match=r"one of max, .* got 'max:0\.5'"):
+        image_score("max:0.5")
+
+
+@pytest.mark.parametrize("name", ["max", "topk_mean", "area_above:0.5", "area_above:.05"])
+def test_what_a_recipe_may_name(name: str) -> None:
+    recipe = Recipe.from_dict({"name": "mine", "score": {"image_score": name}})
+    assert image_score(recipe.score.image_score)(np.full((2, 2), 0.75)) in (0.75, 1.0)
 
 
 def test_bad_input() -> None:
