@@ -57,6 +57,10 @@ MODEL_KEYS: dict[str, frozenset[str]] = {
     "dilated": frozenset({"width", "conv"}),
     "bidirectional": frozenset(_PYRAMID),
 }
+#: The losses on areas, which look at ``loss.reduce``, and all that ``loss.pixel`` may name.
+AREA_LOSS_NAMES = ("dice", "iou", "tversky", "focal_tversky", "lovasz")
+PIXEL_LOSS_NAMES = ("bce", "balanced_bce", "focal", "ssim", *AREA_LOSS_NAMES)
+
 #: What ``model.arch`` may name, besides ``smp/DECODER-ENCODER``.
 ARCHITECTURES = tuple(MODEL_KEYS)
 
@@ -230,8 +234,17 @@ class AugmentRecipe(Part):
 class LossRecipe(Part):
     """L = Σ side_weights[m]·ℓ(side_m) + fused_weight·ℓ(fused), on logits."""
 
-    pixel: Literal["bce", "focal", "dice", "bce+dice"] = Field(
-        "bce", description="ℓ; see losses.py"
+    pixel: str = Field(
+        "bce", description=f'ℓ, one or a sum such as "bce+dice": {", ".join(PIXEL_LOSS_NAMES)}'
+    )
+    reduce: Literal["batch", "image"] = Field(
+        "batch",
+        description="over what areas are compared, by " + ", ".join(AREA_LOSS_NAMES),
+    )
+    side_target: Literal["resized", "native"] = Field(
+        "resized",
+        description="compare side outputs with the mask at the input's size (the paper), or at "
+        "their own, where a cell is defective when one of its pixels is",
     )
     side_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, description="one per side output, finest first; null: all 1 (the paper)"
@@ -244,6 +257,26 @@ class LossRecipe(Part):
         0, description="pixels on both sides of a mask's edge that count edge_weight"
     )
     edge_weight: Fraction = 0.25
+
+    @field_validator("pixel")
+    @classmethod
+    def _losses_are_known(cls, pixel: str) -> str:
+        names = pixel.split("+")
+        for name in names:
+            if name not in PIXEL_LOSS_NAMES:
+                raise ValueError(unknown_loss(name))
+            if names.count(name) > 1:
+                raise ValueError(f"the loss {name!r} is there twice: name each once")
+        return pixel
+
+    @model_validator(mode="after")
+    def _reduce_has_an_effect(self) -> LossRecipe:
+        if self.reduce != "batch" and not set(self.pixel.split("+")) & set(AREA_LOSS_NAMES):
+            raise ValueError(
+                f"reduce {self.reduce} changes nothing in pixel {self.pixel}: it is for "
+                + ", ".join(AREA_LOSS_NAMES)
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_counts(self) -> LossRecipe:
@@ -272,7 +305,12 @@ class TrainRecipe(Part):
     select: Literal["pixel_ap", "aupro", "last"] = Field(
         "pixel_ap", description="what on the validation part chooses the kept weights"
     )
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="auto: bf16 on a GPU or CPU that multiplies in it, otherwise fp32"
+    )
+    checkpoint: bool = Field(
+        False, description="compute each stage again in the backward pass: less memory, more time"
+    )
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Positive = Field(1, description="processes (DDP when more than 1)")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="loader processes")
@@ -352,7 +390,21 @@ class Recipe(Part):
         expected = self.model.sides
         if sides is not None and len(sides) != expected:
             raise ValueError(f"loss.side_weights needs {expected} numbers, got {len(sides)}")
+        if self.model.supervision != "all":
+            self._sides_are_not_asked_for()
         return self
+
+    def _sides_are_not_asked_for(self) -> None:
+        alone = f"but with model.deep_supervision {self.model.supervision} (arch {self.model.arch})"
+        if self.loss.side_target == "native":
+            raise ValueError(
+                f"loss.side_target native is for the losses on side outputs, {alone} there are "
+                'none: use "resized", or model.deep_supervision all'
+            )
+        if not self.loss.fused_weight:
+            raise ValueError(
+                f"loss.fused_weight is 0, {alone} there is no other loss: nothing would be learnt"
+            )
 
     @classmethod
     def load(cls, path: str | Path, *, overrides: Iterable[str] = ()) -> Recipe:
@@ -460,6 +512,15 @@ def _nearest(place: list[str]) -> str:
         annotation = part.model_fields[name].annotation
         choices = [annotation, *get_args(annotation)]
         part = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
-    known = list(part.model_fields)
-    close = difflib.get_close_matches(place[-1], known, n=1)
+    return _hint(place[-1], part.model_fields)
+
+
+def unknown_loss(name: str) -> str:
+    """The message for a name that is no pixel loss, with the nearest one."""
+    return f"unknown loss {name!r}{_hint(name, PIXEL_LOSS_NAMES)}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (known here: {', '.join(known)})"

@@ -1,10 +1,10 @@
-"""The figures of docs/learn/numbers.md, written to docs/img.
+"""The figures of docs/learn/numbers.md and docs/reference/architecture.md, written to docs/img.
 
 usage: python docs/figures.py [--run RUN --data DATA]
 
-``pro.png`` is drawn from a map made here. ``minmax.png`` shows real maps of a trained run, on a good
-and a defective image of the built-in sample: give the run and the sample's folder. Needs matplotlib
-(the extra ``report``).
+``pro.png`` is drawn from a map made here, ``u2net.png`` from the networks. ``minmax.png``
+shows real maps of a trained run, on a good and a defective image of the built-in sample: give the run
+and the sample's folder. Needs matplotlib (the extra ``report``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from anomaly_u2net.calibration import CategoryThresholds
 from anomaly_u2net.data.images import image_files, read_image
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.metrics import pixel_curve
+from anomaly_u2net.models import u2net, u2netp
+from anomaly_u2net.models.cost import StageCost, stage_costs
 from anomaly_u2net.visual import heatmap
 
 IMAGES = Path(__file__).parent / "img"
@@ -34,6 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     draw_pro(IMAGES / "pro.png")
+    draw_architecture(IMAGES / "u2net.png")
     if (arguments.run is None) != (arguments.data is None):
         parser.error("--run and --data go together")
     if arguments.run is not None:
@@ -62,6 +65,61 @@ def draw_pro(path: Path) -> None:
     right.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate of pixels")
     right.legend(loc="lower right", fontsize=8, frameon=False)
     _finish(figure, path)
+
+
+def draw_architecture(path: Path) -> None:
+    """The stages of U²-Net and U²-Net† at 320 × 320, read off the networks: one U for both."""
+    import matplotlib.pyplot as plt
+
+    full, small = (stage_costs(model)[:-1] for model in (u2net(), u2netp()))
+    depth = len(full) // 2 + 1
+    figure, axes = plt.subplots(figsize=(8.4, 5.6))
+    for place, (stage, thin) in enumerate(zip(full, small, strict=True)):
+        level = min(place, 2 * depth - 2 - place)
+        x = 2.6 * ((place >= depth - 1) + (place >= depth))
+        _box(axes, (x, -level), stage, thin)
+        if place < depth - 1:
+            down = (2.4, -level - 0.7) if place == depth - 2 else (0, -level - 0.7)
+            _arrow(axes, (0, -level - 0.3), down, "halve" if place == 0 else "")
+            _arrow(axes, (1.15, -level), (4.05, -level), "skip" if place == 0 else "")
+        else:
+            _arrow(axes, (x + 1.15, -level), (7, -level), f"side {2 * depth - 1 - place}")
+            if level > 0:
+                start = (2.8 if x < 5 else 5.2, -level + 0.3)
+                _arrow(axes, start, (5.2, -level + 0.7), "resize" if level == 1 else "")
+    axes.add_patch(plt.Rectangle((7, 0.3 - depth), 0.5, depth, fc="#d9ead3", ec="#555555"))
+    text = "resized to the input, joined, 1 × 1: the fused output"
+    axes.text(7.25, 0.3 - depth / 2, text, rotation=90, ha="center", va="center", fontsize=9)
+    axes.set(xlim=(-1.1, 7.55), ylim=(0.25 - depth, 0.35))
+    axes.set_axis_off()
+    _finish(figure, path)
+
+
+def _box(axes: Any, middle: tuple[float, float], stage: StageCost, thin: StageCost) -> None:
+    """One stage: its block, map, and the channels in, inside and out of both networks."""
+    ours, small = (f"{s.channels_in}, {s.channels_mid}, {s.channels_out}" for s in (stage, thin))
+    axes.text(
+        *middle,
+        f"{stage.name}  {stage.block}  {stage.height} × {stage.width}\n{ours}   †: {small}",
+        ha="center",
+        va="center",
+        fontsize=8,
+        linespacing=1.5,
+        bbox={
+            "boxstyle": "square,pad=0.45",
+            "facecolor": "#f6d5b8" if stage.block.endswith("F") else "#cfe2f3",
+            "edgecolor": "#555555",
+        },
+    )
+
+
+def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], text: str) -> None:
+    arrow = {"arrowstyle": "->", "color": "#555555", "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", xy=end, xytext=start, arrowprops=arrow)
+    upright = start[0] == end[0]
+    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    place = (x + 0.06, y - 0.07) if upright else (x - 0.1, y + 0.04)
+    axes.text(*place, text, fontsize=8, color="#555555", va="bottom")
 
 
 def draw_minmax(run: Path, data: Path, path: Path) -> None:

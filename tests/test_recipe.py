@@ -58,7 +58,26 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"augment": {"crop": 31}}, "augment.crop: Input should be greater than or equal to 32"),
     ({"augment": {"scale": [2, 1]}}, "augment: scale must be [low, high] within 0.1..10"),
     ({"augment": {"scale": [0.01, 1]}}, "augment: scale must be [low, high] within 0.1..10"),
-    ({"loss": {"pixel": "mse"}}, "loss.pixel: Input should be 'bce', 'focal', 'dice' or 'bce+d"),
+    ({"loss": {"pixel": "mse"}}, "loss.pixel: unknown loss 'mse' (known here: bce, balanced_bce,"),
+    ({"loss": {"pixel": "bce+dise"}}, "loss.pixel: unknown loss 'dise' (did you mean 'dice'?)"),
+    ({"loss": {"pixel": "bce + dice"}}, "loss.pixel: unknown loss 'bce ' (did you mean 'bce'?)"),
+    ({"loss": {"pixel": "bce+"}}, "loss.pixel: unknown loss '' (known here: bce, "),
+    ({"loss": {"pixel": "bce+bce"}}, "loss.pixel: the loss 'bce' is there twice: name each once"),
+    ({"loss": {"pixel": None}}, "loss.pixel: Input should be a valid string, got None"),
+    ({"loss": {"reduce": "image"}}, "loss: reduce image changes nothing in pixel bce: it is for "),
+    ({"loss": {"side_target": "own"}}, "loss.side_target: Input should be 'resized' or 'native'"),
+    (
+        {"loss": {"side_target": "native"}, "model": {"arch": "unet"}},
+        'but with model.deep_supervision none (arch unet) there are none: use "resized"',
+    ),
+    (
+        {"loss": {"side_target": "native"}, "model": {"deep_supervision": "fused_only"}},
+        "but with model.deep_supervision fused_only (arch u2netp) there are none",
+    ),
+    (
+        {"loss": {"fused_weight": 0}, "model": {"arch": "dilated"}},
+        "loss.fused_weight is 0, but with model.deep_supervision none (arch dilated) there is no",
+    ),
     ({"loss": {"side_weights": [1, 1]}}, "loss.side_weights needs 6 numbers, got 2"),
     ({"loss": {"side_weights": [1, -1]}}, "loss.side_weights.1: Input should be greater than or"),
     (
@@ -153,12 +172,15 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         "init": "i", "prior": 0.1,
         "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
+        "reduce": "image", "side_target": "native",
         "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
     last = key.rsplit(".", 1)[-1]
     data = made().to_dict()
     if last in ("width", "depth", "mid"):
         data["model"]["arch"] = "small"
+    if last == "reduce":
+        data["loss"]["pixel"] = "dice"
     before = Recipe.from_dict(copy.deepcopy(data)).digest
     value = data
     for part in key.split(".")[:-1]:
@@ -205,7 +227,7 @@ def test_side_weights_follow_the_depth_of_small() -> None:
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     seed=st.integers(0, 2**63),
     root=st.text(max_size=20) | st.none(),
-    pixel=st.sampled_from(["bce", "focal", "dice", "bce+dice"]),
+    pixel=st.sampled_from(["bce", "focal", "lovasz", "bce+ssim+iou"]),
 )
 def test_yaml_keeps_everything(
     steps: int, lr: float, size: tuple[int, int], seed: int, root: str | None, pixel: str

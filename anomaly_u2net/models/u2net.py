@@ -5,13 +5,15 @@ Source: Qin et al., arXiv 2005.09007, Fig. 5 and Table 1, and its public code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models.blocks import BLOCKS, MakeBlock, StageSpec, halve, upsample_to
+from anomaly_u2net.models.recompute import recomputed
 from anomaly_u2net.models.sides import Fuse, SideNet, Stem
 from anomaly_u2net.recipe import SMALL_DEPTH, SMALL_WIDTH
 
@@ -22,7 +24,10 @@ class NestedU(nn.Module):
     ``encoder``: n specs, finest first. ``decoder``: n-1 specs, deepest first. Between stages the
     map is halved (ceil mode) on the way down and resized bilinearly on the way up. ``block`` makes
     each stage; ``repeats`` of them follow each other there, as ResNet stacks its blocks.
+    ``recompute``, an attribute: in training, keep no activations within the stages; see `recomputed`.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -56,13 +61,18 @@ class NestedU(nn.Module):
         skips: list[Tensor] = []
         y = x
         for level, stage in enumerate(self.encoder):
-            y = stage(y if level == 0 else halve(y))
+            y = self._run(stage if level == 0 else partial(_below, stage), y, stage=stage)
             skips.append(y)
         features = [skips.pop()]  # deepest first
         for stage in self.decoder:
-            skip = skips.pop()
-            features.append(stage(torch.cat((upsample_to(features[-1], skip), skip), dim=1)))
+            above = partial(_above, stage)
+            features.append(self._run(above, features[-1], skips.pop(), stage=stage))
         return features[::-1]
+
+    def _run(self, run: Callable[..., Tensor], *maps: Tensor, stage: nn.Module) -> Tensor:
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return recomputed(run, *maps, stage=stage)
+        return run(*maps)
 
 
 class U2Net(NestedU, SideNet):
@@ -169,6 +179,16 @@ def small_stages(
         for k in range(depth)
     ]
     return encoder, encoder[-2::-1]
+
+
+def _below(stage: nn.Module, x: Tensor) -> Tensor:
+    y: Tensor = stage(halve(x))
+    return y
+
+
+def _above(stage: nn.Module, below: Tensor, skip: Tensor) -> Tensor:
+    y: Tensor = stage(torch.cat((upsample_to(below, skip), skip), dim=1))
+    return y
 
 
 def _stage(spec: StageSpec, in_channels: int, block: MakeBlock, repeats: int) -> nn.Module:

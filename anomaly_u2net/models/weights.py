@@ -31,6 +31,9 @@ def load_weights(model: Network, path: str | Path) -> Network:
     or in that of the authors' public code. ``.onnx``: a U²-Net whose BatchNorm is folded into the
     convolutions; BatchNorm becomes neutral, so the output is the file's output.
 
+    A model that works at half the image's size (``stem``) takes the weights of one that sees all of
+    it: its output is then that network's on the image averaged over 2 × 2 pixels.
+
     Raises `ModelFileError` for a missing, damaged, unsafe or unfitting file.
     """
     path = Path(path)
@@ -45,6 +48,7 @@ def load_weights(model: Network, path: str | Path) -> Network:
     if any(key.startswith("stage1.") for key in state) and _is_papers(model):
         assert isinstance(model, U2Net)
         state = from_authors_keys(state, model)
+    state = _for_half_size(state, model)
     _fit(model, state, path)
     model.load_state_dict(state)
     return model
@@ -210,13 +214,34 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         if len(node.input) < 3 or any(key not in tensors for key in node.input[1:3]):
             raise ModelFileError(f"{path}: convolution {node.name} has no stored weight and bias")
         state[f"{name}.weight"], state[f"{name}.bias"] = (tensors[key] for key in node.input[1:3])
+    state = _for_half_size(state, model)
     _fit(model, state, path)
     model.load_state_dict(state)
     for module in model.modules():
         if isinstance(module, ConvBNReLU):
             module.bn.reset_parameters()  # mean 0, variance 1, scale 1, shift 0
-            assert module.bn.running_var is not None
-            nn.init.constant_(module.bn.running_var, 1 - module.bn.eps)  # variance + ε is 1
+            nn.init.constant_(module.bn.weight, (1 + module.bn.eps) ** 0.5)
+
+
+def _for_half_size(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor]:
+    """The weights of a network with a full stem, for ``model``; they stay as they are if it has one.
+
+    Each of an image's four unshuffled pixels gets a quarter of the first convolution's weight, and
+    each of the four pixels that an output is shuffled to the output's whole weight.
+    """
+    if model.stem == "full":
+        return dict(state)
+    adapted = dict(state)
+    for key, wanted in model.state_dict().items():
+        value = state.get(key, state.get(re.sub(r"^(sides\.\d+)\.0\.", r"\1.", key)))
+        if value is None or value.shape == wanted.shape:
+            continue
+        if value.ndim == 4 and value.shape[1] * 4 == wanted.shape[1] == 4 * model.in_channels:
+            adapted[key] = value.repeat_interleave(4, dim=1) / 4
+        elif key.startswith("sides.") and value.shape[0] * 4 == wanted.shape[0]:
+            adapted.pop(re.sub(r"\.0\.", ".", key), None)
+            adapted[key] = value.repeat_interleave(4, dim=0)
+    return adapted
 
 
 def _fit(model: SideNet, state: Mapping[str, Tensor], path: Path) -> None:

@@ -12,9 +12,15 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from anomaly_u2net.errors import CollapseError
-from anomaly_u2net.losses import PIXEL_LOSSES, deep_supervision
+from anomaly_u2net.losses import deep_supervision, pixel_loss
 from anomaly_u2net.models import SideNet
 from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training.speed import (
+    channels_last,
+    keep_freed_memory,
+    precision,
+    recompute_stages,
+)
 from anomaly_u2net.types import Batch
 
 
@@ -29,6 +35,9 @@ class TrainingModule(LightningModule):
         self, model: SideNet, recipe: Recipe, *, elapsed: Callable[[], float] = lambda: 0.0
     ) -> None:
         super().__init__()
+        channels_last(model)
+        if recipe.train.checkpoint:
+            recompute_stages(model)
         self.model = model
         self.recipe = recipe
         self.average = copy.deepcopy(model).requires_grad_(False) if recipe.train.ema else None
@@ -40,6 +49,9 @@ class TrainingModule(LightningModule):
         """The network that is validated and saved."""
         return self.average if self.average is not None else self.model
 
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        keep_freed_memory()  # here, because every process of several comes by
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         logits = self.model(batch.image)
         loss, weights = self.recipe.loss, self.recipe.loss.side_weights
@@ -48,10 +60,11 @@ class TrainingModule(LightningModule):
         total, terms = deep_supervision(
             logits,
             batch.mask,
-            pixel_loss=PIXEL_LOSSES[loss.pixel],
+            pixel_loss=pixel_loss(loss.pixel, reduce=loss.reduce),
             weight=batch.weight,
             side_weights=weights,
             fused_weight=loss.fused_weight,
+            side_target=loss.side_target,
         )
         if not torch.isfinite(total):
             raise CollapseError(
@@ -82,7 +95,10 @@ class TrainingModule(LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.recipe.train
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            fused=precision(settings) == "fp32",  # Lightning clips no others in mixed precision
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
         return {

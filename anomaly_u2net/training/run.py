@@ -35,11 +35,14 @@ from anomaly_u2net.models import (
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training.keeper import Clock, Keeper, Progress
 from anomaly_u2net.training.module import TrainingModule
+from anomaly_u2net.training.speed import on_gpu, precision
 from anomaly_u2net.types import ImageRecord
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+#: The architectures that consist of nested Us, whose stages can be computed again.
+CHECKPOINTED = ("u2net", "u2netp", "small", "unet", "cascaded")
 #: Batches from which a BatchNorm-folded warm start takes its statistics.
 WARM_START_BATCHES = 8
 
@@ -112,9 +115,13 @@ def _check(recipe: Recipe, max_minutes: float | None) -> None:
     settings = recipe.train
     if settings.accelerator == "cuda" and not torch.cuda.is_available():
         raise RecipeError("train.accelerator is cuda, but torch sees no GPU: use auto or cpu")
-    on_cpu = settings.accelerator == "cpu" or not torch.cuda.is_available()
-    if on_cpu and settings.precision == "fp16":
+    if settings.precision == "fp16" and not on_gpu(settings):
         raise RecipeError("train.precision fp16 needs a GPU: use fp32 (or bf16) on a CPU")
+    if settings.checkpoint and recipe.model.arch not in CHECKPOINTED:
+        raise RecipeError(
+            f"train.checkpoint expects an architecture made of stages, one of "
+            f"{', '.join(CHECKPOINTED)}, got {recipe.model.arch}: set it to false"
+        )
 
 
 def _records(recipe: Recipe) -> list[ImageRecord]:
@@ -188,6 +195,7 @@ def _environment(recipe: Recipe) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: version(name) for name in packages},
+        "precision": precision(recipe.train),
         "init_sha256": sha256_file(init) if init and init.is_file() else None,
     }
 
@@ -270,7 +278,7 @@ def _fit(
             accelerator={"cuda": "gpu"}.get(settings.accelerator, settings.accelerator),
             devices=settings.devices,
             strategy="ddp_spawn" if settings.devices > 1 else "auto",
-            precision=PRECISIONS[settings.precision],
+            precision=PRECISIONS[precision(settings)],
             gradient_clip_val=settings.clip,
             max_steps=settings.steps,
             callbacks=[keeper],

@@ -31,10 +31,7 @@ from anomaly_u2net.recipe import ARCHITECTURES, ModelRecipe, Recipe
 DESIGNS: dict[str, ModelRecipe] = {
     "u2net": ModelRecipe(arch="u2net"),
     "u2netp": ModelRecipe(arch="u2netp"),
-    **{
-        block: ModelRecipe(arch="small", width=8, block=block)
-        for block in BLOCKS
-    },
+    **{block: ModelRecipe(arch="small", width=8, block=block) for block in BLOCKS},
     **{
         arch: ModelRecipe(arch=arch, width=4)
         for arch in ARCHITECTURES

@@ -172,17 +172,6 @@ def test_the_small_design_has_its_own_defaults() -> None:
     assert len(build_model(ModelRecipe(arch="small", width=4, depth=2)).sides) == 2
 
 
-@pytest.fixture(scope="module")
-def public_onnx() -> Path:
-    data = os.environ.get("ANOMALY_U2NET_DATA")
-    if not data:
-        pytest.skip("ANOMALY_U2NET_DATA is not set: the public u2netp.onnx lies beside it")
-    path = Path(data).parent / "weights" / "u2netp.onnx"
-    if not path.is_file():
-        pytest.skip("there is no weights/u2netp.onnx beside ANOMALY_U2NET_DATA")
-    return path
-
-
 def real_images() -> Iterator[np.ndarray]:
     """One real image per data set, and noise, as 320 × 320 network inputs."""
     for folder in sorted(Path(os.environ["ANOMALY_U2NET_DATA"]).iterdir()):

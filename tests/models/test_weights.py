@@ -146,7 +146,7 @@ def public_state(arch: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def public_forward(state: dict[str, Tensor], x: Tensor) -> list[Tensor]:
-    """U²-Net† from a public state dict, written out: the side logits, finest first, and fused."""
+    """U²-Net from a public state dict, written out: the side logits, finest first, and fused."""
     F = nn.functional  # noqa: N806
 
     def unit(name: str, y: Tensor, d: int = 1) -> Tensor:
@@ -194,15 +194,19 @@ def public_forward(state: dict[str, Tensor], x: Tensor) -> list[Tensor]:
     return [fused, *sides]
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize(("arch", "prefix", "tracked"), [
+    ("u2netp", "", True),
+    ("u2netp", "", False),
+    ("u2netp", "module.", True),
+    ("u2net", "", True),
+])  # fmt: skip
 def test_the_authors_file_gives_the_authors_output(
-    tmp_path: Path, prefix: str, tracked: bool
+    tmp_path: Path, arch: str, prefix: str, tracked: bool
 ) -> None:
-    state = public_state("u2netp")
+    state = public_state(arch)
     kept = {prefix + k: v for k, v in state.items() if tracked or not k.endswith("batches_tracked")}
-    torch.save(kept, tmp_path / "u2netp.pth")
-    model = load_weights(u2netp(), tmp_path / "u2netp.pth").eval()
+    torch.save(kept, tmp_path / f"{arch}.pth")
+    model = load_weights(MAKERS[arch](), tmp_path / f"{arch}.pth").eval()
     expected = torch.cat(public_forward(state, IMAGES))
     assert expected.std() > 0.01
     torch.testing.assert_close(output(model), expected, atol=1e-4, rtol=1e-4)
