@@ -127,7 +127,9 @@ def test_environment(tiny_run: Path) -> None:
     found = json.loads((tiny_run / "environment.json").read_text())
     assert found["python"] == platform.python_version()
     assert found["packages"]["torch"] == torch.__version__.split("+")[0]
-    assert sorted(found) == ["cpus", "gpu", "init_sha256", "packages", "platform", "python"]
+    assert sorted(found) == [
+        "cpus", "gpu", "init_sha256", "packages", "platform", "precision", "python"
+    ]  # fmt: skip
     assert found["init_sha256"] is None
 
 
