@@ -10,7 +10,7 @@ require_extra("train", "torch")
 
 from anomaly_u2net.models.build import build_model
 from anomaly_u2net.models.sides import SideNet
-from anomaly_u2net.models.u2net import U2Net, u2net, u2net_small, u2netp
+from anomaly_u2net.models.u2net import U2Net, u2net, u2net_fast, u2net_small, u2netp
 from anomaly_u2net.models.weights import load_weights, reestimate_batchnorm, save_weights
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "reestimate_batchnorm",
     "save_weights",
     "u2net",
+    "u2net_fast",
     "u2net_small",
     "u2netp",
 ]

@@ -51,10 +51,13 @@ class RSU(nn.Module):
     channels makes the multi-scale feature U(F₁(x)); the block returns U(F₁(x)) + F₁(x).
     RSU-L halves its map L-2 times (ceil mode, as the public code does, so odd sizes work) and its
     bottom convolution has dilation 2. RSU-LF keeps the resolution: dilations 1, 2, 4, … instead.
+    ``upsample``, an attribute: how maps are resized on the way up, "bilinear" or "nearest".
 
     >>> RSU(7, 3, 32, 64)(torch.zeros(1, 3, 65, 70)).shape
     torch.Size([1, 64, 65, 70])
     """
+
+    upsample = "bilinear"
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class RSU(nn.Module):
         y = skips.pop()
         for block in self.decoder:
             skip = skips.pop()
-            y = block(torch.cat((upsample_to(y, skip), skip), dim=1))
+            y = block(torch.cat((upsample_to(y, skip, mode=self.upsample), skip), dim=1))
         return y + residual
 
 
@@ -254,8 +257,9 @@ def pool(x: Tensor, rate: int) -> Tensor:
     return F.avg_pool2d(x, rate, stride=rate, ceil_mode=True, count_include_pad=False)
 
 
-def upsample_to(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resize of ``x`` to the height and width of ``like`` (half-pixel centres)."""
+def upsample_to(x: Tensor, like: Tensor, *, mode: str = "bilinear") -> Tensor:
+    """Resize ``x`` to the height and width of ``like``: bilinear (half-pixel centres) or nearest."""
     if x.shape[2:] == like.shape[2:]:
         return x
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+    align = False if mode == "bilinear" else None
+    return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=align)

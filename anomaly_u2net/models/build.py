@@ -8,7 +8,7 @@ from anomaly_u2net.models.blocks import BLOCKS, StageSpec, separable
 from anomaly_u2net.models.peers import PREFIX, Peer
 from anomaly_u2net.models.rivals import HED, Bidirectional, Cascaded, Dilated, unet
 from anomaly_u2net.models.sides import SideNet
-from anomaly_u2net.models.u2net import PAPER, U2Net, small_stages
+from anomaly_u2net.models.u2net import PAPER, U2Net, small_stages, u2net_fast
 from anomaly_u2net.recipe import RIVAL_DEPTH, RIVAL_WIDTH, SMALL_DEPTH, SMALL_WIDTH, ModelRecipe
 
 
@@ -40,9 +40,12 @@ def _network(recipe: ModelRecipe, in_channels: int) -> SideNet:
             block=BLOCKS[recipe.block],
             repeats=recipe.repeats or 1,
             stem=recipe.stem,
+            upsample=recipe.upsample,
             deep=deep,
             **shared,
         )
+    if arch == "u2net_fast":
+        return u2net_fast(deep=deep, **shared)
     width, depth = recipe.width or RIVAL_WIDTH, recipe.depth or RIVAL_DEPTH
     if arch == "dilated":
         return Dilated(width=width, in_channels=in_channels)

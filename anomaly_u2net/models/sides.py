@@ -53,19 +53,13 @@ class SideNet(nn.Module):
 
         stem "unshuffle2": the network sees the image at half its height and width with four times
         its channels (space to depth, Shi et al., arXiv 1609.05158), and what it says is resized
-        back; "unshuffle2_learned": by a pixel shuffle of four outputs instead.
+        back; "unshuffle2_learned": each output says four numbers, the pixels of its 2 × 2 square.
         """
         self.in_channels, self.stem = in_channels, stem
-        if stem == "unshuffle2_learned":
-            self.sides = nn.ModuleList(
-                nn.Sequential(nn.Conv2d(c, 4 * classes, 3, padding=1), nn.PixelShuffle(2))
-                for c in channels
-            )
-        else:
-            self.sides = nn.ModuleList(nn.Conv2d(c, classes, 3, padding=1) for c in channels)
-        many = len(channels) > 1
-        learned = many and fuse == "conv1x1"
-        self.fuse = nn.Conv2d(len(channels) * classes, classes, 1) if learned else None
+        values = 4 * classes if stem == "unshuffle2_learned" else classes
+        self.sides = nn.ModuleList(nn.Conv2d(c, values, 3, padding=1) for c in channels)
+        learned = len(channels) > 1 and fuse == "conv1x1"
+        self.fuse = nn.Conv2d(len(channels) * values, values, 1) if learned else None
 
     def forward(self, x: Tensor) -> SideLogits:
         self._check(x)
@@ -75,17 +69,33 @@ class SideNet(nn.Module):
         entry = x if self.stem == "full" else F.pixel_unshuffle(x, 2)
         heads = zip(self.sides, self.features(entry), strict=False)  # one head: only the finest
         native = tuple(head(feature) for head, feature in heads)
-        sides = tuple(upsample_to(side, x)[:, :, :height, :width] for side in native)
+        canvas = entry if self.stem == "unshuffle2_learned" else x
+        sides = tuple(upsample_to(side, canvas) for side in native)
         if len(sides) == 1:
-            return SideLogits(sides[0], ())
+            return SideLogits(self._whole(sides[0], height, width), ())
+        fused = self._fused(sides)
+        return SideLogits(
+            self._whole(fused, height, width),
+            tuple(self._whole(side, height, width) for side in sides),
+            tuple(self._shuffled(side) for side in native),
+        )
+
+    def _fused(self, sides: tuple[Tensor, ...]) -> Tensor:
         if self.fuse is None:
-            return SideLogits(torch.stack(sides).mean(dim=0), sides, native)
-        return SideLogits(self.fuse(torch.cat(sides, dim=1)), sides, native)
+            return torch.stack(sides).mean(dim=0)
+        fused: Tensor = self.fuse(torch.cat(sides, dim=1))
+        return fused
+
+    def _whole(self, x: Tensor, height: int, width: int) -> Tensor:
+        """At the input's size, without what was padded."""
+        return self._shuffled(x)[:, :, :height, :width]
+
+    def _shuffled(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(x, 2) if self.stem == "unshuffle2_learned" else x
 
     def heads(self) -> list[nn.Conv2d]:
         """The last convolution of each output, finest first."""
-        found = [[m for m in side.modules() if isinstance(m, nn.Conv2d)] for side in self.sides]
-        return [convs[-1] for convs in found]
+        return [side for side in self.sides if isinstance(side, nn.Conv2d)]
 
     def set_prior(self, probability: float) -> None:
         """Make every output start at this defect probability (Lin et al., arXiv 1708.02002, 4.1).
@@ -100,10 +110,10 @@ class SideNet(nn.Module):
                 assert head.bias is not None
                 nn.init.constant_(head.bias, logit)
             if self.fuse is not None:
-                classes = self.fuse.out_channels
+                values = self.fuse.out_channels
                 self.fuse.weight.zero_()
-                for c in range(classes):
-                    self.fuse.weight[c, c::classes] = 1 / len(self.sides)
+                for c in range(values):
+                    self.fuse.weight[c, c::values] = 1 / len(self.sides)
                 assert self.fuse.bias is not None
                 nn.init.zeros_(self.fuse.bias)
 

@@ -17,9 +17,12 @@ from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.models.blocks import RSU, ConvBNReLU
 from anomaly_u2net.models.sides import SideNet
-from anomaly_u2net.models.u2net import U2Net
+from anomaly_u2net.models.u2net import U2Net, u2netp
 
 Network = TypeVar("Network", bound=SideNet)
+
+#: Encoder stages of U²-Net†.
+P_STAGES = 6
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
@@ -32,7 +35,8 @@ def load_weights(model: Network, path: str | Path) -> Network:
     convolutions; BatchNorm becomes neutral, so the output is the file's output.
 
     A model that works at half the image's size (``stem``) takes the weights of one that sees all of
-    it: its output is then that network's on the image averaged over 2 × 2 pixels.
+    it: its output is then that network's on the image averaged over 2 × 2 pixels. `u2net_fast` takes
+    its four stages from U²-Net†'s six.
 
     Raises `ModelFileError` for a missing, damaged, unsafe or unfitting file.
     """
@@ -48,7 +52,7 @@ def load_weights(model: Network, path: str | Path) -> Network:
     if any(key.startswith("stage1.") for key in state) and _is_papers(model):
         assert isinstance(model, U2Net)
         state = from_authors_keys(state, model)
-    state = _for_half_size(state, model)
+    state = _for_design(state, model)
     _fit(model, state, path)
     model.load_state_dict(state)
     return model
@@ -202,19 +206,19 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     # Both graphs run stage by stage, so the n-th convolution there is the n-th one here.
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    targets = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if len(convolutions) != len(targets):
+    source = u2netp() if isinstance(model, U2Net) and model.taken else model
+    names = [name for name, module in source.named_modules() if isinstance(module, nn.Conv2d)]
+    if len(convolutions) != len(names):
         raise ModelFileError(
-            f"{path}: expected {len(targets)} convolutions, got {len(convolutions)}: "
+            f"{path}: expected {len(names)} convolutions, got {len(convolutions)}: "
             "the file is of another architecture (u2net and u2netp differ)"
         )
-    state = model.state_dict()
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    state = {}
     for name, node in zip(names, convolutions, strict=True):
         if len(node.input) < 3 or any(key not in tensors for key in node.input[1:3]):
             raise ModelFileError(f"{path}: convolution {node.name} has no stored weight and bias")
         state[f"{name}.weight"], state[f"{name}.bias"] = (tensors[key] for key in node.input[1:3])
-    state = _for_half_size(state, model)
+    state = {**model.state_dict(), **_for_design(state, model)}
     _fit(model, state, path)
     model.load_state_dict(state)
     for module in model.modules():
@@ -223,25 +227,58 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
             nn.init.constant_(module.bn.weight, (1 + module.bn.eps) ** 0.5)
 
 
-def _for_half_size(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor]:
-    """The weights of a network with a full stem, for ``model``; they stay as they are if it has one.
+def _for_design(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor]:
+    """Weights of U²-Net† for a cut of it, of a network with a full stem for one at half size.
 
-    Each of an image's four unshuffled pixels gets a quarter of the first convolution's weight, and
-    each of the four pixels that an output is shuffled to the output's whole weight.
+    Other weights stay as they are.
     """
-    if model.stem == "full":
-        return dict(state)
     adapted = dict(state)
-    for key, wanted in model.state_dict().items():
-        value = state.get(key, state.get(re.sub(r"^(sides\.\d+)\.0\.", r"\1.", key)))
-        if value is None or value.shape == wanted.shape:
-            continue
-        if value.ndim == 4 and value.shape[1] * 4 == wanted.shape[1] == 4 * model.in_channels:
-            adapted[key] = value.repeat_interleave(4, dim=1) / 4
-        elif key.startswith("sides.") and value.shape[0] * 4 == wanted.shape[0]:
-            adapted.pop(re.sub(r"\.0\.", ".", key), None)
-            adapted[key] = value.repeat_interleave(4, dim=0)
+    if (
+        isinstance(model, U2Net)
+        and model.taken
+        and f"encoder.{P_STAGES - 1}.entry.conv.weight" in state
+    ):
+        adapted = _cut(adapted, model.taken)
+    if model.stem != "full":
+        adapted = {key: _widened(key, value, model) for key, value in adapted.items()}
     return adapted
+
+
+def _cut(state: Mapping[str, Tensor], taken: tuple[int, ...]) -> dict[str, Tensor]:
+    """The stages ``taken`` of U²-Net†, their outputs, and the fusion of those."""
+    encoder = {f"encoder.{old}.": f"encoder.{new}." for new, old in enumerate(taken)}
+    decoder = {
+        f"decoder.{P_STAGES - 2 - old}.": f"decoder.{len(taken) - 2 - new}."
+        for new, old in enumerate(taken[:-1])
+    }
+    sides = {f"sides.{old}.": f"sides.{new}." for new, old in enumerate(taken)}
+    names = encoder | decoder | sides
+    kept = {}
+    for key, value in state.items():
+        prefix = next((old for old in names if key.startswith(old)), None)
+        if prefix is not None:
+            kept[names[prefix] + key.removeprefix(prefix)] = value
+    kept["fuse.weight"] = state["fuse.weight"][:, list(taken)]
+    kept["fuse.bias"] = state["fuse.bias"]
+    return kept
+
+
+def _widened(key: str, value: Tensor, model: SideNet) -> Tensor:
+    """One tensor of a network with a full stem, for a network at half size; unchanged if it fits.
+
+    Each of an image's four unshuffled pixels gets a quarter of the first convolution's weight; each
+    of the four pixels that an output says gets the output's whole weight, and is fused by itself.
+    """
+    wanted = model.state_dict().get(key)
+    if wanted is None or wanted.shape == value.shape:
+        return value
+    if key == "fuse.weight":
+        return torch.kron(value, torch.eye(4)[:, :, None, None])
+    if key == "fuse.bias" or key.startswith("sides."):
+        return value.repeat_interleave(4, dim=0)
+    if value.ndim == 4 and 4 * value.shape[1] == wanted.shape[1] == 4 * model.in_channels:
+        return value.repeat_interleave(4, dim=1) / 4
+    return value
 
 
 def _fit(model: SideNet, state: Mapping[str, Tensor], path: Path) -> None:

@@ -69,7 +69,10 @@ def test_set_changes_a_key(cli: Cli) -> None:
         (["demo", "--set", "name.a=3"], "'name' is a value, not a section"),
         (["demo", "--set", "train.steps=[3"], "the value is not valid YAML"),
         (["demo", "--set", "input.size=100"], "size must be multiples of 32"),
-        (["demo", "--set", "model.arch=segnet"], "unknown architecture 'segnet': expected one of u2net"),
+        (
+            ["demo", "--set", "model.arch=segnet"],
+            "unknown architecture 'segnet': expected one of u2net",
+        ),
         (["demo", "--set", "loss.pixel=ce"], "unknown loss 'ce' (did you mean 'bce'?)"),
         (["demo", "--set", "train.lr=nan"], "train.lr"),
     ],

@@ -1,4 +1,4 @@
-"""Warm starts of networks that work at half the image's size."""
+"""Warm starts of networks that work at half the image's size, and of the cut of U²-Net†."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomaly_u2net.models import build_model, load_weights, save_weights, u2netp
+from anomaly_u2net.errors import ModelFileError
+from anomaly_u2net.models import (
+    U2Net,
+    build_model,
+    load_weights,
+    save_weights,
+    u2net_fast,
+    u2netp,
+)
+from anomaly_u2net.models.u2net import FAST, small_stages
 from anomaly_u2net.recipe import ModelRecipe
 
 
@@ -17,7 +26,7 @@ from anomaly_u2net.recipe import ModelRecipe
 def test_a_network_at_half_size_takes_the_weights_of_a_whole_one(
     stem: Literal["unshuffle2", "unshuffle2_learned"], tmp_path: Path
 ) -> None:
-    """Its native outputs are those of the whole network on the image averaged over 2 × 2 pixels."""
+    """Its outputs are those of the whole network on the image averaged over 2 × 2 pixels."""
     torch.manual_seed(0)
     whole = build_model(ModelRecipe(arch="small", width=4, depth=3)).eval()
     save_weights(whole, tmp_path / "whole.safetensors")
@@ -25,19 +34,73 @@ def test_a_network_at_half_size_takes_the_weights_of_a_whole_one(
     load_weights(half, tmp_path / "whole.safetensors")
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        expected = whole(F.avg_pool2d(x, 2)).native
-        found = half(x).native
-    for mine, theirs in zip(found, expected, strict=True):
+        expected, found = whole(F.avg_pool2d(x, 2)), half(x)
+    for mine, theirs in zip(found.native, expected.native, strict=True):
         if stem == "unshuffle2_learned":
-            theirs = F.interpolate(theirs, scale_factor=2.0, mode="nearest")
+            theirs = F.interpolate(theirs, scale_factor=2.0)
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    if stem == "unshuffle2_learned":  # the other resizes each side straight to the whole size
+        fused = F.interpolate(expected.fused, scale_factor=2.0)
+        torch.testing.assert_close(found.fused, fused, rtol=1e-5, atol=1e-5)
+
+
+def same_as_in_u2netp(model: U2Net, source: U2Net) -> None:
+    """Stage by stage, ``model``, a cut with a full stem, computes what ``source`` does."""
+    pairs = [(model.encoder[new], source.encoder[old]) for new, old in enumerate(FAST)]
+    pairs += [
+        (model.decoder[2 - new], source.decoder[4 - old]) for new, old in enumerate(FAST[:-1])
+    ]
+    pairs += [(model.sides[new], source.sides[old]) for new, old in enumerate(FAST)]
+    for mine, theirs in pairs:
+        for key, value in theirs.state_dict().items():
+            torch.testing.assert_close(mine.state_dict()[key], value, rtol=0, atol=0)
+    assert model.fuse is not None
+    assert source.fuse is not None
+    torch.testing.assert_close(model.fuse.weight, source.fuse.weight[:, list(FAST)])
+
+
+def cut_with_a_full_stem() -> U2Net:
+    encoder, _ = small_stages(width=64, mid=16, depth=6)
+    encoder = [encoder[k] for k in FAST]
+    return U2Net(encoder, encoder[-2::-1], taken=FAST)
+
+
+def test_a_cut_takes_its_stages_from_u2netp(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = u2netp()
+    save_weights(source, tmp_path / "p.safetensors")
+    same_as_in_u2netp(load_weights(cut_with_a_full_stem(), tmp_path / "p.safetensors"), source)
+
+
+def test_the_fast_network_reads_its_own_weights_back(tmp_path: Path) -> None:
+    model = u2net_fast().eval()
+    save_weights(model, tmp_path / "fast.safetensors")
+    again = load_weights(u2net_fast(), tmp_path / "fast.safetensors").eval()
+    x = torch.randn(1, 3, 65, 70)
+    with torch.no_grad():
+        assert torch.equal(again(x).fused, model(x).fused)
+        assert model(x).fused.shape == (1, 1, 65, 70)
+
+
+def test_weights_of_u2netp_do_not_fit_a_cut_of_another_shape(tmp_path: Path) -> None:
+    save_weights(u2netp(), tmp_path / "p.safetensors")
+    model = build_model(ModelRecipe(arch="small", width=64, mid=16, depth=4))
+    with pytest.raises(ModelFileError, match=r"does not fit the model: \d+ keys unknown"):
+        load_weights(model, tmp_path / "p.safetensors")
 
 
 def test_the_public_weights_start_the_fast_network(public_onnx: Path) -> None:
-    model = build_model(ModelRecipe(arch="u2netp", stem="unshuffle2_learned")).eval()
-    load_weights(model, public_onnx)
-    whole = load_weights(u2netp(), public_onnx).eval()
+    same_as_in_u2netp(
+        load_weights(cut_with_a_full_stem(), public_onnx), load_weights(u2netp(), public_onnx)
+    )
+    load_weights(u2net_fast(), public_onnx)
+    half = load_weights(
+        build_model(ModelRecipe(arch="u2netp", stem="unshuffle2_learned")), public_onnx
+    ).eval()
     x = torch.rand(1, 3, 96, 128)
     with torch.no_grad():
-        expected = F.interpolate(whole(F.avg_pool2d(x, 2)).native[0], scale_factor=2.0)
-        torch.testing.assert_close(model(x).native[0], expected, rtol=1e-3, atol=1e-3)
+        expected = load_weights(u2netp(), public_onnx).eval()(F.avg_pool2d(x, 2)).fused
+        found = half(x).fused
+    torch.testing.assert_close(
+        found, F.interpolate(expected, scale_factor=2.0), rtol=1e-3, atol=1e-3
+    )

@@ -31,14 +31,16 @@ from anomaly_u2net.recipe import ARCHITECTURES, ModelRecipe, Recipe
 DESIGNS: dict[str, ModelRecipe] = {
     "u2net": ModelRecipe(arch="u2net"),
     "u2netp": ModelRecipe(arch="u2netp"),
+    "u2net_fast": ModelRecipe(arch="u2net_fast"),
     **{block: ModelRecipe(arch="small", width=8, block=block) for block in BLOCKS},
     **{
         arch: ModelRecipe(arch=arch, width=4)
         for arch in ARCHITECTURES
-        if arch not in ("u2net", "u2netp")
+        if arch not in ("u2net", "u2netp", "u2net_fast")
     },
     "unshuffle2": ModelRecipe(arch="small", width=8, stem="unshuffle2"),
     "unshuffle2_learned": ModelRecipe(arch="small", width=8, stem="unshuffle2_learned"),
+    "nearest": ModelRecipe(arch="small", width=8, upsample="nearest"),
     "separable": ModelRecipe(arch="small", width=8, conv="separable"),
     "repeats": ModelRecipe(arch="small", width=4, repeats=2),
     "mean": ModelRecipe(arch="small", width=4, fuse="mean"),
@@ -247,7 +249,7 @@ def test_the_prior_reaches_every_output(name: str) -> None:
     ({"arch": "u2netp", "width": 8}, "width does not belong to arch u2netp"),
     ({"arch": "hed", "deep_supervision": "none"}, "deep_supervision does not belong to arch hed"),
     ({"arch": "smp/unet-resnet18", "fuse": "mean"}, "fuse does not belong to arch smp/unet-resnet18"),
-    ({"arch": "segnet"}, "unknown architecture 'segnet': expected one of u2net, u2netp, small, "),
+    ({"arch": "segnet"}, "unknown architecture 'segnet': expected one of u2net, u2netp, u2net_fast"),
 ])  # fmt: skip
 def test_keys_of_another_architecture_are_refused(keys: dict[str, str], text: str) -> None:
     with pytest.raises(RecipeError, match=text):

@@ -1,0 +1,108 @@
+"""The part ``model`` of a recipe: which network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from anomaly_u2net.recipe.part import Part, Positive
+
+#: Channels and stages of ``model.arch`` small where the recipe leaves them open.
+SMALL_WIDTH, SMALL_DEPTH = 16, 4
+#: The same for the networks that U²-Net is compared with (`models.rivals`).
+RIVAL_WIDTH, RIVAL_DEPTH = 32, 5
+
+_NESTED = {"block", "repeats", "stem", "conv", "fuse", "upsample", "deep_supervision"}
+_PYRAMID = {"width", "depth", "conv", "fuse"}
+#: The keys of ``model`` that each architecture has, besides ``init`` and ``prior``.
+MODEL_KEYS: dict[str, frozenset[str]] = {
+    "u2net": frozenset(_NESTED),
+    "u2netp": frozenset(_NESTED),
+    "u2net_fast": frozenset({"fuse", "deep_supervision"}),
+    "small": frozenset(_NESTED | {"width", "depth", "mid"}),
+    "unet": frozenset(_PYRAMID | {"deep_supervision"}),
+    "cascaded": frozenset(_PYRAMID | {"deep_supervision", "repeats"}),
+    "hed": frozenset(_PYRAMID),
+    "dilated": frozenset({"width", "conv"}),
+    "bidirectional": frozenset(_PYRAMID),
+}
+#: What ``model.arch`` may name, besides ``smp/DECODER-ENCODER``.
+ARCHITECTURES = tuple(MODEL_KEYS)
+
+
+class ModelRecipe(Part):
+    """Which network."""
+
+    arch: str = Field(
+        "u2netp",
+        description="u2net, u2netp, u2net_fast, small, unet, cascaded, hed, dilated, "
+        "bidirectional, or smp/DECODER-ENCODER",
+    )
+    block: Literal["rsu", "plain", "residual", "dense", "inception", "pyramid"] = Field(
+        "rsu", description="what a stage of u2net, u2netp and small is made of"
+    )
+    repeats: Annotated[int, Field(ge=1, le=8)] | None = Field(
+        None, description="blocks in a row in each stage (null: 1); of cascaded, U-Nets (null: 2)"
+    )
+    width: Positive | None = Field(None, description="channels; u2net and u2netp have their own")
+    depth: Annotated[int, Field(ge=2, le=6)] | None = Field(
+        None, description="stages; u2net and u2netp have their own"
+    )
+    mid: Positive | None = Field(None, description="channels inside the blocks of small")
+    stem: Literal["full", "unshuffle2", "unshuffle2_learned"] = Field(
+        "full", description="unshuffle2: work at half size; bilinear or learned way back"
+    )
+    upsample: Literal["bilinear", "nearest"] = Field(
+        "bilinear", description="how maps are resized inside u2net, u2netp and small"
+    )
+    conv: Literal["standard", "separable"] = Field("standard", description="of the blocks")
+    fuse: Literal["conv1x1", "mean"] = Field("conv1x1", description="of the side outputs")
+    deep_supervision: Literal["all", "fused_only", "none"] | None = Field(
+        None,
+        description="losses on all outputs or the fused one; none: a single output, of the finest "
+        "stage. null: none for unet, dilated and smp, all for the others",
+    )
+    init: str | None = Field(None, description="weights to start from: .safetensors, .pth, .onnx")
+    prior: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="initial defect probability of every output; null: leave the biases alone"
+    )
+
+    @field_validator("arch")
+    @classmethod
+    def _arch_is_known(cls, arch: str) -> str:
+        if arch not in ARCHITECTURES and not arch.startswith("smp/"):
+            names = ", ".join(ARCHITECTURES)
+            raise ValueError(
+                f"unknown architecture {arch!r}: expected one of {names}, or smp/DECODER-ENCODER"
+            )
+        return arch
+
+    @model_validator(mode="after")
+    def _keys_belong_to_the_arch(self) -> ModelRecipe:
+        own = MODEL_KEYS.get(self.arch, frozenset()) | {"init", "prior", "arch"}
+        for name, field in type(self).model_fields.items():
+            if name not in own and getattr(self, name) != field.default:
+                raise ValueError(f"{name} does not belong to arch {self.arch}")
+        return self
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is a nested U, whose stages are made of ``block``."""
+        return self.arch in ("u2net", "u2netp", "small")
+
+    @property
+    def supervision(self) -> Literal["all", "fused_only", "none"]:
+        """``deep_supervision``, or the architecture's own."""
+        single = self.arch in ("unet", "dilated") or self.arch.startswith("smp/")
+        return self.deep_supervision or ("none" if single else "all")
+
+    @property
+    def sides(self) -> int:
+        """How many side outputs the network has."""
+        if self.supervision == "none":
+            return 0
+        if self.arch == "cascaded":
+            return self.repeats or 2
+        own = {"u2net": 6, "u2netp": 6, "u2net_fast": 4, "small": SMALL_DEPTH}
+        return self.depth or own.get(self.arch, RIVAL_DEPTH)

@@ -1,0 +1,131 @@
+"""The parts of a recipe about images, training and scoring."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive
+from anomaly_u2net.types import STRIDE
+
+
+class DataRecipe(Part):
+    """Which images, and which of them are held out of training."""
+
+    root: str | None = Field(None, description="folder in MVTec layout; $VARIABLES are expanded")
+    card: str = Field("folder", description="card in datasets/, or a path to one")
+    categories: list[str] | None = Field(None, description="null: all that are found")
+    calibration_fraction: Fraction = Field(0.2, description="of train/, held out for thresholds")
+    validation_fraction: Fraction = Field(
+        0.1, description="of train/, held out to choose the model"
+    )
+    borrow_defects: Fraction = Field(
+        0.0,
+        description="share of each defect type that moves from test/ to training (no masks in train/)",
+    )
+
+
+class InputRecipe(Part):
+    """How an image is brought to the network's size, and back."""
+
+    fit: Literal["letterbox", "stretch", "native"] = Field(
+        "letterbox", description="native keeps the pixel scale and pads to a multiple of 32"
+    )
+    size: tuple[Positive, Positive] = Field(
+        (320, 320), description="[height, width]; unused by native"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_is_a_square(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("size"), int):
+            return data | {"size": (data["size"], data["size"])}
+        return data
+
+    @model_validator(mode="after")
+    def _sizes_are_whole(self) -> InputRecipe:
+        if any(side % STRIDE for side in self.size):
+            raise ValueError(f"size must be multiples of {STRIDE}, got {list(self.size)}")
+        return self
+
+
+class AugmentRecipe(Part):
+    """What is done to a training image and its mask together."""
+
+    crop: Annotated[int, Field(ge=32)] | None = Field(
+        None,
+        description="side of a square crop in pixels at the network's scale; null: whole image",
+    )
+    crop_on_defect: Fraction = Field(
+        0.85, description="of a defect image's crops that hold a defect"
+    )
+    flip: bool = Field(True, description="mirror left-right and top-bottom, each half of the time")
+    quarter_turns: bool = Field(False, description="turn by 0, 90, 180 or 270 degrees")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="at most, in degrees")
+    scale: tuple[float, float] = Field((1.0, 1.0), description="zoom range")
+    brightness: Fraction = Field(0.1, description="factor 1 ± this")
+    contrast: Fraction = Field(0.1, description="factor 1 ± this")
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> AugmentRecipe:
+        low, high = self.scale
+        if not 0.1 <= low <= high <= 10:
+            raise ValueError(f"scale must be [low, high] within 0.1..10, got {list(self.scale)}")
+        return self
+
+
+class TrainRecipe(Part):
+    """How long, how fast, on what."""
+
+    steps: Positive = Field(1000, description="optimiser steps in all")
+    validate_every: Positive = Field(100, description="steps between validations (and checkpoints)")
+    batch_size: Positive = 8
+    defect_share: OpenFraction = Field(
+        0.5, description="of each batch that comes from defect images"
+    )
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = Field(20, description="steps of linear warm-up")
+    clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="gradient norm; null: none")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="decay of the averaged weights that are validated and kept; 0: none"
+    )
+    select: Literal["pixel_ap", "aupro", "last"] = Field(
+        "pixel_ap", description="what on the validation part chooses the kept weights"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="auto: bf16 on a GPU or CPU that multiplies in it, otherwise fp32"
+    )
+    checkpoint: bool = Field(
+        False, description="compute each stage again in the backward pass: less memory, more time"
+    )
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Positive = Field(1, description="processes (DDP when more than 1)")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="loader processes")
+    sheet_every: Annotated[int, Field(ge=0)] = Field(
+        1, description="validations between sample sheets; 0: none"
+    )
+
+
+class ScoreRecipe(Part):
+    """From a score map to an image score and to regions."""
+
+    image_score: str = Field(
+        "max",
+        description="max, topk_mean, or area_above:0.5, the share of pixels above 0.5; "
+        "see metrics/image_scores.py",
+    )
+    min_area: Positive = Field(1, description="pixels; smaller regions are not reported")
+
+    @field_validator("image_score")
+    @classmethod
+    def _image_score_is_known(cls, name: str) -> str:
+        if not re.fullmatch(r"max|topk_mean|area_above:0?\.\d*[1-9]\d*", name):
+            raise ValueError(
+                "expected max, topk_mean or area_above:LEVEL with a level between 0 and 1, as "
+                f"area_above:0.5, got {name!r}"
+            )
+        return name
