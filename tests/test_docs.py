@@ -1,6 +1,6 @@
 """The README and the learn pages, run as a newcomer would: every command, then every example.
 
-Only the length of training is cut, by overrides that this test adds to each ``train``.
+Only the length of training is cut, by overrides that this test adds to ``train`` and ``compare``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
             sorted(str(p.relative_to(folder)) for p in folder.glob(word)) if "*" in word else []
         )
         arguments += spread or [word]
-    if verb == "train":
+    if verb in ("train", "compare"):
         arguments += SHORT
     return subprocess.run(
         [sys.executable, "-m", "anomaly_u2net", *arguments],

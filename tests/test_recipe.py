@@ -168,8 +168,8 @@ def test_every_key_is_in_the_digest(key: str) -> None:
     other = {
         "name": "b", "seed": 1, "root": "r", "card": "c", "categories": ["x"],
         "arch": "u2net", "width": 4, "depth": 3, "mid": 5, "block": "plain", "repeats": 2,
-        "stem": "unshuffle2", "upsample": "nearest", "conv": "separable", "fuse": "mean", "deep_supervision": "none",
-        "init": "i", "prior": 0.1,
+        "stem": "unshuffle2", "upsample": "nearest", "conv": "separable", "fuse": "mean",
+        "deep_supervision": "none", "init": "i", "prior": 0.1,
         "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
         "reduce": "image", "side_target": "native",

@@ -13,6 +13,8 @@ from anomaly_u2net.calibration.thresholds import CategoryThresholds, Threshold
 from anomaly_u2net.errors import CalibrationError, LeakError
 from anomaly_u2net.files import sha256_json, write_json
 
+#: The key of a threshold that files from before it was written lack.
+_ADDED = "false_reject_unit"
 _AGAIN = "calibrate again to write a sound file"
 
 
@@ -165,7 +167,8 @@ def _category(value: Any, name: str) -> CategoryThresholds:
 def _threshold(value: Any, where: str) -> Threshold | None:
     if value is None:
         return None
-    _same_keys(value, [field.name for field in fields(Threshold)], where=where)
+    known = [field.name for field in fields(Threshold)]
+    _same_keys({_ADDED: None, **_table(value, where=where)}, known, where=where)
     try:
         return Threshold(**value)
     except CalibrationError as error:

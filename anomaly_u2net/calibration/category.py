@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anomaly_u2net.calibration.checks import Floats, Groups, group_index, percent
+from anomaly_u2net.calibration.checks import Floats, Groups, group_index
 from anomaly_u2net.calibration.habits import PixelMoments
 from anomaly_u2net.calibration.held import Held, known_groups
 from anomaly_u2net.calibration.miss import region_peaks
@@ -23,8 +23,9 @@ from anomaly_u2net.calibration.promises import (
 from anomaly_u2net.calibration.reject import needed_images, smallest_false_reject
 from anomaly_u2net.calibration.terms import Terms
 from anomaly_u2net.calibration.thresholds import CategoryThresholds, Threshold
+from anomaly_u2net.calibration.words import percent_up, sentence, weaker_than
 from anomaly_u2net.errors import CalibrationError, InputError
-from anomaly_u2net.metrics.checks import check_pair, check_scores
+from anomaly_u2net.metrics.checks import check_pair
 
 
 def calibrate_category(
@@ -55,11 +56,11 @@ def calibrate_category(
     'Of new good images like the 3 held out, at most 25 % are expected to have any pixel marked
      (split conformal).'
     """
-    number = np.size(image_scores)
-    if not number == len(maps) == len(masks):
+    number = len(maps)
+    if np.shape(image_scores) != (number,) or len(masks) != number:
         raise InputError(
-            f"expected one score, one map and one mask per held-out image, "
-            f"got {number} scores, {len(maps)} maps and {len(masks)} masks"
+            "expected one score, one map and one mask per held-out image, got scores of shape "
+            f"{np.shape(image_scores)}, {number} maps and {len(masks)} masks"
         )
     group_index(groups, number)  # one group per image, or an error
     names = [None] * number if groups is None else list(groups)
@@ -97,7 +98,8 @@ class HeldOutImages:
             raise CalibrationError(
                 "the rule cross_conformal needs each good image scored by one of K models that "
                 "did not see it, and a run has one model: put the scores in a file with a column "
-                "fold, and run 'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal'"
+                "fold, and run 'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal "
+                "--out FILE.json'"
             )
         self._terms, self._memory = terms, memory
         self._scores: list[float] = []
@@ -117,27 +119,28 @@ class HeldOutImages:
     ) -> None:
         """Take in one image: its score, map and mask (H, W), and the part that it shows.
 
-        Raises MapError for an unusable map or mask, InputError for a score that is not finite, and
-        as `BinnedPixels.add` does.
+        What is kept of them is copied. Where an error is raised the image is not taken in: MapError
+        for an unusable map or mask, InputError for a score that is no finite number, and as
+        `BinnedPixels.add` does.
         """
         scores, defect = check_pair(score_map, mask, index=len(self._scores))
+        score = self._score(image_score)
         name = None if group is None or group == "" else str(group)
+        self._bound_memory(scores.nbytes)
         self._pixels.add(scores, defect, group=name)
-        self._scores.append(image_score)
+        self._scores.append(score)
         self._tops.append(float(scores.max()))
         self._peaks.append(region_peaks(scores, defect))
         self._groups.append(name)
         if not self._peaks[-1].size:
             self._moments.add(scores)
-        self._bound_memory()
 
     def thresholds(self) -> CategoryThresholds:
         """The thresholds of the images so far; raises as `calibrate_category` does."""
         if not self._scores:
             raise CalibrationError("there are no held-out images to calibrate on; hold some out")
         defective = np.array([peaks.size > 0 for peaks in self._peaks])
-        scores = check_scores(self._scores, defective)[0].astype(np.float64)
-        good, tops = ~defective, np.asarray(self._tops)
+        scores, good, tops = np.array(self._scores), ~defective, np.asarray(self._tops)
         groups = known_groups(self._groups, good), known_groups(self._groups, defective)
         held = Held("image", scores[good], scores[defective], *groups)
         regions = [peaks for peaks in self._peaks if peaks.size]
@@ -152,20 +155,37 @@ class HeldOutImages:
             review=review,
         )
 
-    def _bound_memory(self) -> None:
+    def _score(self, image_score: float) -> float:
+        score = np.asarray(image_score)
+        if score.ndim or score.dtype.kind not in "fiu" or not np.isfinite(score):
+            raise InputError(
+                f"image {len(self._scores)}: expected a finite number as its score, got "
+                f"{image_score!r}; look at what produced it"
+            )
+        return float(score)
+
+    def _bound_memory(self, more: int) -> None:
+        """Count the pixels in bins when those so far and ``more`` bytes are too many to keep."""
         kept = self._pixels
         if self._memory is None or isinstance(kept, BinnedPixels):
             return
-        if 2 * kept.nbytes > self._memory:
-            self._pixels = BinnedPixels(shares=self._terms.pixel_rule == "pixel_false_share")
+        if 2 * (kept.nbytes + more) > self._memory:
+            binned = BinnedPixels(shares=self._terms.pixel_rule == "pixel_false_share")
             for score_map, defect, group in kept.images():
-                self._pixels.add(score_map, defect, group=group)
+                binned.add(score_map, defect, group=group)
+            self._pixels = binned
 
     def _best_f1(self, pixels: Held) -> Threshold:
         best, note = self._pixels.best_f1()
         return _with_note(best_f1_threshold(pixels, best=best), note)
 
     def _pixel_threshold(self, pixels: Held, best_f1: Threshold | None) -> Threshold:
+        try:
+            return self._by_pixel_rule(pixels, best_f1)
+        except CalibrationError as error:
+            raise CalibrationError(f"the pixel rule {self._terms.pixel_rule}: {error}") from error
+
+    def _by_pixel_rule(self, pixels: Held, best_f1: Threshold | None) -> Threshold:
         terms = self._terms
         if terms.pixel_rule in ("missed_defects", "any_missed"):
             return missed_threshold(pixels, terms, any_defect=terms.pixel_rule == "any_missed")
@@ -188,23 +208,21 @@ class HeldOutImages:
         value, note = self._pixels.false_share(alpha=alpha)
         noun = "image" if groups is None else "part"
         text = (
-            f"of the pixels of a new good {noun} like the {n} held out, at most {percent(alpha)} "
+            f"of the pixels of a new good {noun} like the {n} held out, at most {percent_up(alpha)} "
             "are expected to be marked (conformal risk control)."
         )
         if weaker:
-            text = (
-                f"weaker than the {percent(asked)} asked for, which needs {needed} good {noun}s: "
-                f"{text}"
-            )
+            text = weaker_than(text, asked=asked, needed=needed, units=f"good {noun}s")
         found = Threshold(
             value=value,
             rule="pixel_false_share",
-            promise=text[0].upper() + text[1:],
+            promise=sentence(text),
             n=n,
             parameters={"alpha": float(asked)},
             attained=alpha,
             false_reject_upper=pixels.upper(value, looked=True),
-            unit=pixels.unit,
+            unit=pixels.good_unit,
+            false_reject_unit=pixels.bound_unit,
         )
         return _with_note(found, note)
 

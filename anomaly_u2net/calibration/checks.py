@@ -87,7 +87,3 @@ def just_below(value: float) -> float:
     if float(narrow) == value:
         return float(np.nextafter(narrow, np.float32(-np.inf)))
     return math.nextafter(value, -math.inf)
-
-
-def percent(rate: float) -> str:
-    return f"{100 * rate:.3g} %"

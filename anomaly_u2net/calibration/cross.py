@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anomaly_u2net.calibration.checks import Floats, Groups, check_row, group_extremes, percent
+from anomaly_u2net.calibration.checks import Floats, Groups, check_row, group_extremes
 from anomaly_u2net.calibration.reject import conformal_rank, needed_images, smallest_false_reject
 from anomaly_u2net.calibration.thresholds import Threshold
+from anomaly_u2net.calibration.words import percent, percent_up, sentence, weaker_than
 from anomaly_u2net.errors import CalibrationError, InputError
 
 #: K groups of images, as many names as fold k has images; None for a fold without groups.
@@ -22,13 +23,15 @@ FoldGroups = Sequence[Groups | None]
 class CrossConformal:
     """A threshold on the LOWEST of the K models' scores of a new image.
 
-    promised: P(a new good image is rejected) is at most this, not alpha. n: good images (parts,
-    when grouped: ``unit``) of all folds.
+    promised: P(a new good image is rejected) is at most this, not alpha. alpha: the rate that its
+    rank aims at; asked: the one asked for, below alpha where a weaker one was allowed. n: good
+    images (parts, when grouped: ``unit``) of all folds.
     """
 
     threshold: float
     promised: float
     alpha: float
+    asked: float
     n: int
     folds: int
     unit: Literal["image", "group"] = "image"
@@ -38,18 +41,25 @@ class CrossConformal:
         noun, event = "images", "be rejected"
         if self.unit == "group":
             noun, event = "parts", "have any image rejected"
+        text = (
+            f"of new good {noun} like the {self.n} of {self.folds} folds, at most "
+            f"{percent_up(self.promised)} (not the {percent(self.alpha)} aimed at) are expected to "
+            f"{event} when NG is what each of the {self.folds} models scores above the threshold, "
+            f"so that the lowest of the {self.folds} scores decides (cross-conformal)."
+        )
+        if self.alpha > self.asked:
+            needed = needed_images(self.asked)
+            text = weaker_than(text, asked=self.asked, needed=needed, units=f"good {noun}")
         return Threshold(
             value=self.threshold,
             rule="cross_conformal",
-            promise=(
-                f"Weaker than the {percent(self.alpha)} aimed at: of new good {noun} like the "
-                f"{self.n} of {self.folds} folds, at most {percent(self.promised)} are expected to "
-                f"{event} when NG is what each of the {self.folds} models scores above the "
-                f"threshold, so that the lowest of the {self.folds} scores decides "
-                "(cross-conformal)."
-            ),
+            promise=sentence(text),
             n=self.n,
-            parameters={"alpha": self.alpha, "folds": float(self.folds)},
+            parameters={
+                "alpha": self.asked,
+                "aimed_alpha": self.alpha,
+                "folds": float(self.folds),
+            },
             attained=self.promised,
             unit=self.unit,
         )
@@ -97,7 +107,8 @@ def cross_conformal(
             f"1/{n + 1} = {smallest_false_reject(n):.4g}. Score more good images, ask for a higher "
             "rate, or take the attainable rate with --allow-weaker (allow_weaker=True)"
         )
-    alpha = max(float(alpha), smallest_false_reject(n)) if n < needed else float(alpha)
+    asked = float(alpha)
+    alpha = max(asked, smallest_false_reject(n)) if n < needed else asked
     rank = conformal_rank(n, alpha=alpha)
     extra = 2 * (1 - alpha) * (number - 1) / (n + number)
     if len({fold.size for fold in folds}) == 1:
@@ -106,6 +117,7 @@ def cross_conformal(
         threshold=float(np.partition(pooled, rank - 1)[rank - 1]),
         promised=min(1.0, 2 * alpha + extra),
         alpha=alpha,
+        asked=asked,
         n=n,
         folds=number,
         unit="image" if groups is None or all(g is None for g in groups) else "group",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from anomaly_u2net.calibration.bounds import rate_upper, rate_upper_anywhere
 from anomaly_u2net.calibration.checks import Floats, group_extremes
 from anomaly_u2net.calibration.miss import Peaks
+from anomaly_u2net.calibration.reject import Level
 from anomaly_u2net.errors import CalibrationError
 
-Level = Literal["image", "pixel"]
+Unit: TypeAlias = Literal["image", "group"]
 Names = list[str | None] | None
 
 
@@ -32,8 +33,19 @@ class Held:
     defect_groups: Names
 
     @property
-    def unit(self) -> Literal["image", "group"]:
-        return "image" if self.good_groups is None and self.defect_groups is None else "group"
+    def good_unit(self) -> Unit:
+        """What counts once among the good images, and for false rejects."""
+        return "image" if self.good_groups is None else "group"
+
+    @property
+    def defect_unit(self) -> Unit:
+        """What counts once among the defective images, and for misses."""
+        return "image" if self.defect_groups is None else "group"
+
+    @property
+    def bound_unit(self) -> Unit | None:
+        """What `upper` counts; None without good images."""
+        return self.good_unit if self.good.size else None
 
     @property
     def shares_parts(self) -> bool:

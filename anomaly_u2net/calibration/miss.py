@@ -37,6 +37,7 @@ from anomaly_u2net.calibration.reject import (
     smallest_false_reject,
     smallest_false_reject_pac,
 )
+from anomaly_u2net.calibration.words import upwards
 from anomaly_u2net.errors import CalibrationError, InputError
 from anomaly_u2net.metrics import label_regions
 from anomaly_u2net.metrics.checks import check_pair
@@ -227,8 +228,8 @@ def _need_pac(n: int, beta: float, delta: float) -> None:
         raise CalibrationError(
             f"a {_WHAT} of {beta:g} with confidence {1 - delta:g} needs at least {needed} held-out "
             f"defective images, got {n}; the smallest rate that {n} can promise with that "
-            f"confidence is {smallest_false_reject_pac(n, delta=delta):.4g}. Hold out more "
-            "defective images (parts, when grouped), or ask for a higher rate"
+            f"confidence is {upwards(smallest_false_reject_pac(n, delta=delta), '.4g')}. Hold out "
+            "more defective images (parts, when grouped), or ask for a higher rate"
         )
 
 

@@ -36,7 +36,7 @@ def pixel_false_share(
     """
     planes = [check_map(plane, name=f"map {i}") for i, plane in enumerate(maps)]
     index, number = group_index(groups, len(planes))
-    conformal_rank(number, alpha=alpha)  # refuses what so few images cannot promise
+    conformal_rank(number, alpha=alpha, level="pixel")  # refuses what so few images cannot promise
     allowed = allowed_loss(number, alpha)
     weights = 1.0 / np.bincount(index)[index]
     wide = any(plane.dtype.itemsize == 8 for plane in planes)

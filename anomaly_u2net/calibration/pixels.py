@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anomaly_u2net.calibration.checks import allowed_loss
 from anomaly_u2net.calibration.pixel_share import pixel_false_share
 from anomaly_u2net.calibration.reject import conformal_rank
+from anomaly_u2net.calibration.words import upwards
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.metrics import BestF1, PixelHistogram
 from anomaly_u2net.metrics.curves import RankCurve, count_ranks
@@ -37,11 +38,11 @@ class KeptPixels:
         self.nbytes = 0
 
     def add(self, score_map: Plane, defect: NDArray[np.bool_], *, group: Group) -> None:
-        """Take in one checked map and mask (H, W); a good map is kept without a copy."""
+        """Take in a copy of the pixels of one checked map, by its mask (H, W)."""
         if defect.any():
             self._defective.append((score_map[~defect], score_map[defect]))
         else:
-            self._good.append((score_map, group))
+            self._good.append((score_map.copy(), group))
         self.nbytes += score_map.nbytes
 
     def images(self) -> Iterator[tuple[Plane, NDArray[np.bool_], Group]]:
@@ -90,7 +91,7 @@ class BinnedPixels:
         self._seen: set[str] = set()
 
     def add(self, score_map: Plane, defect: NDArray[np.bool_], *, group: Group) -> None:
-        """Count one checked map and mask (H, W).
+        """Count one checked map and mask (H, W), or nothing of it where an error is raised.
 
         Raises InputError for scores that are not float32, or a part that was left and comes again.
         """
@@ -99,9 +100,11 @@ class BinnedPixels:
                 f"streamed thresholds take float32 maps, got {score_map.dtype}: convert with "
                 ".astype(np.float32), or give more memory"
             )
-        self._histogram.update(score_map, defect)
-        if self._wanted and not defect.any():
+        shared = self._wanted and not defect.any()
+        if shared:
             self._begin(group)
+        self._histogram.update(score_map, defect)
+        if shared:
             keys = score_keys(score_map, bits=self._histogram.bits).ravel()
             self._own += np.bincount(keys, minlength=self._own.size) / score_map.size
             self._own_images += 1
@@ -111,20 +114,22 @@ class BinnedPixels:
         curve = self._histogram.curve()
         note = (
             "Streamed: the highest at the edges of 2²⁰ bins of score; at any threshold it is at "
-            f"most {curve.f1_max().high:.4f}."
+            f"most {upwards(curve.f1_max().high, '.4f')}."
         )
         return curve.best_f1(), note
 
     def false_share(self, *, alpha: float) -> tuple[float, str]:
         """The threshold of `pixel_false_share`, rounded up within its bin, and words that say so.
 
-        Raises CalibrationError when the parts are too few for alpha.
+        The part that is being counted is taken as it is so far. Raises CalibrationError when the
+        parts are too few for alpha.
         """
-        self._end()
-        conformal_rank(self._parts, alpha=alpha)
-        marked = np.cumsum(self._shares[::-1])[::-1] - self._shares  # above each bin
-        enough = marked <= allowed_loss(self._parts, alpha)
-        occupied = np.flatnonzero(self._shares)
+        shares, parts = self._summed()
+        conformal_rank(parts, alpha=alpha, level="pixel")
+        marked = np.cumsum(shares[::-1])[::-1]
+        marked -= shares  # above each bin
+        enough = marked <= allowed_loss(parts, alpha)
+        occupied = np.flatnonzero(shares)
         place = int(max(np.argmax(enough), occupied[0]))
         edge = np.float32(lowest_score(place + 1, bits=self._histogram.bits))
         note = (
@@ -137,19 +142,18 @@ class BinnedPixels:
         """Go on with the part ``group``, or with the next."""
         if group is not None and group == self._part:
             return
-        self._end()
         if group is not None and group in self._seen:
             raise InputError(
                 f"the images of the part {group!r} came apart: for streamed thresholds give the "
                 "images of a part one after another"
             )
+        self._shares, self._parts = self._summed()
+        self._own[:] = 0.0
+        self._own_images = 0
         self._part = group
         self._seen |= set() if group is None else {group}
 
-    def _end(self) -> None:
-        """Take the part that was counted into the sum."""
-        if self._own_images:
-            self._shares += self._own / self._own_images
-            self._parts += 1
-        self._own[:] = 0.0
-        self._own_images = 0
+    def _summed(self) -> tuple[NDArray[np.float64], int]:
+        """The shares of all parts so far, summed, and how many parts; changes nothing."""
+        own = self._own / max(self._own_images, 1)
+        return self._shares + own, self._parts + bool(self._own_images)

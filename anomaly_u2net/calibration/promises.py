@@ -14,7 +14,6 @@ from anomaly_u2net.calibration.checks import (
     group_extremes,
     group_index,
     just_below,
-    percent,
 )
 from anomaly_u2net.calibration.cost import Costs, least_cost
 from anomaly_u2net.calibration.given import given_threshold
@@ -37,6 +36,13 @@ from anomaly_u2net.calibration.reject import (
 from anomaly_u2net.calibration.review import Both
 from anomaly_u2net.calibration.terms import Terms
 from anomaly_u2net.calibration.thresholds import Threshold
+from anomaly_u2net.calibration.words import (
+    confidence,
+    percent,
+    percent_up,
+    sentence,
+    weaker_than,
+)
 from anomaly_u2net.metrics import BestF1, image_best_f1
 
 
@@ -53,11 +59,11 @@ def false_reject_threshold(held: Held, terms: Terms) -> Threshold:
     weaker = terms.allow_weaker and n < needed
     if delta is None:
         alpha = smallest_false_reject(n) if weaker else terms.false_reject
-        rank = conformal_rank(n, alpha=alpha)
+        rank = conformal_rank(n, alpha=alpha, level=held.level)
         attained = (n + 1 - rank) / (n + 1)
     else:
         alpha = smallest_false_reject_pac(n, delta=delta) if weaker else terms.false_reject
-        rank = pac_rank(n, alpha=alpha, delta=delta)
+        rank = pac_rank(n, alpha=alpha, delta=delta, level=held.level)
         attained = rate_upper(n - rank, n, delta=delta)
     noun = "images" if held.good_groups is None else "parts"
     event = {
@@ -65,7 +71,7 @@ def false_reject_threshold(held: Held, terms: Terms) -> Threshold:
         ("image", "parts"): "have any image rejected",
     }.get((held.level, noun), "have any pixel marked")
     text = (
-        f"of new good {noun} like the {n} held out, at most {percent(alpha)} are expected to "
+        f"of new good {noun} like the {n} held out, at most {percent_up(alpha)} are expected to "
         f"{event} ({'split conformal' if delta is None else 'exact binomial'})."
     )
     return Threshold(
@@ -76,7 +82,7 @@ def false_reject_threshold(held: Held, terms: Terms) -> Threshold:
             asked=terms.false_reject,
             needed=needed,
             weaker=weaker,
-            of="good",
+            units=f"good {noun}",
             terms=terms,
             counted=True,
         ),
@@ -84,7 +90,8 @@ def false_reject_threshold(held: Held, terms: Terms) -> Threshold:
         parameters=_parameters(terms, alpha=terms.false_reject),
         attained=attained,
         false_reject_upper=rate_upper(n - rank, n),
-        unit=held.unit,
+        unit=held.good_unit,
+        false_reject_unit=held.good_unit,
     )
 
 
@@ -111,7 +118,7 @@ def missed_threshold(held: Held, terms: Terms, *, any_defect: bool) -> Threshold
         value = rule(held.peaks, beta=beta, delta=delta, groups=groups)
         attained = beta
     how = "conformal risk control" if delta is None else "learn then test"
-    text = f"{_missed_event(held, n, percent(beta), any_defect)} ({how})."
+    text = f"{_missed_event(held, n, percent_up(beta), any_defect)} ({how})."
     return Threshold(
         value=value,
         rule="any_missed" if any_defect else "missed_defects",
@@ -120,7 +127,7 @@ def missed_threshold(held: Held, terms: Terms, *, any_defect: bool) -> Threshold
             asked=terms.missed,
             needed=needed,
             weaker=weaker,
-            of="defective",
+            units="defective images" if groups is None else "defective parts",
             terms=terms,
             counted=single,
         ),
@@ -128,7 +135,8 @@ def missed_threshold(held: Held, terms: Terms, *, any_defect: bool) -> Threshold
         parameters=_parameters(terms, beta=terms.missed),
         attained=attained,
         false_reject_upper=held.upper(value, looked=held.shares_parts),
-        unit=held.unit,
+        unit=held.defect_unit,
+        false_reject_unit=held.bound_unit,
     )
 
 
@@ -151,11 +159,12 @@ def both_thresholds(held: Held, terms: Terms) -> tuple[Threshold, Threshold | No
             replace(missed, promise=f"{missed.promise} {said}"),
         )
     of_rejects, of_misses = cast(float, reject.attained), cast(float, missed.attained)
+    fewer = min(reject, missed, key=lambda threshold: threshold.n)
     one = Threshold(
         value=found.upper,
         rule="both",
         promise=f"{reject.promise} {missed.promise} {said}",
-        n=min(reject.n, missed.n),
+        n=fewer.n,
         parameters={
             **reject.parameters,
             **missed.parameters,
@@ -164,7 +173,8 @@ def both_thresholds(held: Held, terms: Terms) -> tuple[Threshold, Threshold | No
         },
         attained=max(of_rejects, of_misses),
         false_reject_upper=reject.false_reject_upper,
-        unit=held.unit,
+        unit=fewer.unit,
+        false_reject_unit=reject.false_reject_unit,
     )
     return one, None
 
@@ -199,6 +209,7 @@ def cost_threshold(held: Held, terms: Terms) -> Threshold:
             "defect_rate": float(costs.defect_rate),
         },
         false_reject_upper=held.upper(found.threshold, looked=True),
+        false_reject_unit=held.bound_unit,
     )
 
 
@@ -216,6 +227,7 @@ def mean_sigma_threshold(held: Held, terms: Terms, *, value: float | None = None
         n=int(held.good.size),
         parameters={"sigmas": float(terms.sigmas)},
         false_reject_upper=held.upper(value, looked=True),
+        false_reject_unit=held.bound_unit,
     )
 
 
@@ -226,8 +238,9 @@ def best_f1_threshold(held: Held, *, best: BestF1 | None = None) -> Threshold:
     if best is None:
         scores = np.concatenate([held.good, np.asarray(held.peaks, np.float64)])
         best = image_best_f1(scores, np.arange(good + defective) >= good)
-        lowest = float(scores[scores > best.threshold].min())
-        best = BestF1(best.value, just_below(lowest))
+        marked = scores > best.threshold
+        below = just_below(float(scores[marked].min()))  # in float32 where that holds the score
+        best = BestF1(best.value, max([below, *map(float, scores[~marked])]))
     return Threshold(
         value=best.threshold,
         rule="best_f1",
@@ -237,7 +250,8 @@ def best_f1_threshold(held: Held, *, best: BestF1 | None = None) -> Threshold:
             "expect less on new images."
         ),
         n=int(good + defective),
-        false_reject_upper=held.upper(best.threshold, looked=True) if good else None,
+        false_reject_upper=held.upper(best.threshold, looked=True),
+        false_reject_unit=held.bound_unit,
     )
 
 
@@ -259,20 +273,18 @@ def image_thresholds(held: Held, terms: Terms) -> tuple[Threshold, Threshold | N
 
 
 def _sentence(
-    text: str, *, asked: float, needed: int, weaker: bool, of: str, terms: Terms, counted: bool
+    text: str, *, asked: float, needed: int, weaker: bool, units: str, terms: Terms, counted: bool
 ) -> str:
     """The promise in words; ``counted``: the loss is 0 or 1, so its mean is a rate of new units.
 
     The mean of a share is only what is expected of a new unit, with any confidence.
     """
     if terms.delta is not None:
-        text = f"with confidence {percent(1 - terms.delta)}, {text}"
+        text = f"with confidence {confidence(terms.delta)}, {text}"
         text = text.replace("are expected to", "will") if counted else text
     if weaker:
-        text = (
-            f"weaker than the {percent(asked)} asked for, which needs {needed} {of} images: {text}"
-        )
-    return text[0].upper() + text[1:]
+        text = weaker_than(text, asked=asked, needed=needed, units=units)
+    return sentence(text)
 
 
 def _missed_event(held: Held, n: int, rate: str, any_defect: bool) -> str:

@@ -11,6 +11,7 @@ cautious for it. It needs parts that are exchangeable, and nothing of the images
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,14 +26,19 @@ from anomaly_u2net.calibration.checks import (
     check_row,
     group_extremes,
 )
+from anomaly_u2net.calibration.words import upwards
 from anomaly_u2net.errors import CalibrationError, InputError
 
-#: The other ways out where too few images are held out.
-WAYS_OUT = (
-    "take the attainable rate with --allow-weaker (allow_weaker=True), or use every good image: "
-    "train K models, each without one fold, score each image with the model that did not see it, "
-    "and run 'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal' with a column fold "
-    "(on average, and promising about twice the rate)"
+#: What scores are of; "pixel": one number per good image that stands for its pixels.
+Level: TypeAlias = Literal["image", "pixel"]
+
+#: The way out that keeps the images in training, for image scores only.
+CROSS_CONFORMAL = (
+    " Or use every good image, for training too: train K models, each without one fold, score each "
+    "image with the model that did not see it, and run 'anomaly-u2net calibrate --scores FILE.csv "
+    "--rule cross_conformal --out FILE.json' with a column fold. That promises less, on average "
+    "only: for n images and a rate alpha, 2 alpha + up to 2 (K - 1) / (n + K), where n images held "
+    "out promise 1 / (n + 1)"
 )
 
 
@@ -85,9 +91,10 @@ def false_reject_pac(
     return _smallest(values, pac_rank(values.size, alpha=alpha, delta=delta))
 
 
-def conformal_rank(n: int, *, alpha: float) -> int:
+def conformal_rank(n: int, *, alpha: float, level: Level = "image") -> int:
     """k = ⌈(n + 1)(1 − alpha)⌉: which of n scores, counted from the smallest (1), is the threshold.
 
+    level: what the scores are of, for the ways out that an error names.
     Raises CalibrationError when k > n: no score of n images can promise so small a rate.
 
     >>> conformal_rank(19, alpha=0.05), conformal_rank(100, alpha=0.05)
@@ -100,16 +107,15 @@ def conformal_rank(n: int, *, alpha: float) -> int:
         raise CalibrationError(
             f"a false-reject rate of {alpha:g} needs at least {needed_images(alpha)} held-out good "
             f"images, got {n}; the smallest rate that {n} can promise is 1/{n + 1} = {best:.4g}. "
-            f"Hold out more good images (parts, when grouped), ask for a rate of {best:.4g} or "
-            f"more, {WAYS_OUT}"
+            f"{_ways_out(best, level)}"
         )
     return n + 1 - allowed
 
 
-def pac_rank(n: int, *, alpha: float, delta: float) -> int:
+def pac_rank(n: int, *, alpha: float, delta: float, level: Level = "image") -> int:
     """The smallest k with P(Bin(n, alpha) ≤ n − k) ≤ delta; see `false_reject_pac`.
 
-    Raises CalibrationError when even k = n does not reach it.
+    level: as in `conformal_rank`. Raises CalibrationError when even k = n does not reach it.
 
     >>> pac_rank(45, alpha=0.05, delta=0.1), pac_rank(299, alpha=0.01, delta=0.05)
     (45, 299)
@@ -120,8 +126,7 @@ def pac_rank(n: int, *, alpha: float, delta: float) -> int:
         raise CalibrationError(
             f"a false-reject rate of {alpha:g} with confidence {1 - delta:g} needs at least "
             f"{needed} held-out good images, got {n}; the smallest rate that {n} can promise with "
-            f"that confidence is {best:.4g}. Hold out more good images (parts, when grouped), ask "
-            f"for a rate of {best:.4g} or more, {WAYS_OUT}"
+            f"that confidence is {upwards(best, '.4g')}. {_ways_out(best, level)}"
         )
     chances = binomial_p(np.arange(n), n, level=alpha)  # of n − k = 0, 1, … errors
     return n - max(int(np.count_nonzero(chances <= delta * (1 + SLACK))) - 1, 0)
@@ -200,6 +205,15 @@ def false_reject_upper(
     _need_one(values.size)
     bound = rate_upper_anywhere if chosen_on_these else rate_upper
     return bound(int(np.count_nonzero(values > threshold)), values.size, delta=delta)
+
+
+def _ways_out(best: float, level: Level) -> str:
+    """What to do about too few good images, whose smallest rate is ``best``."""
+    return (
+        "Hold out more good images (parts, when grouped), ask for a rate of "
+        f"{upwards(best, '.4g')} or more, or take the attainable rate with --allow-weaker "
+        f"(allow_weaker=True).{CROSS_CONFORMAL if level == 'image' else ''}"
+    )
 
 
 def _smallest(values: Floats, rank: int) -> float:

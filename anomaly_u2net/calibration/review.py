@@ -7,13 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anomaly_u2net.calibration.checks import (
-    Groups,
-    check_row,
-    group_extremes,
-    group_index,
-    percent,
-)
+from anomaly_u2net.calibration.checks import Groups, check_row, group_extremes, group_index
 from anomaly_u2net.calibration.miss import (
     Peaks,
     any_missed,
@@ -23,6 +17,7 @@ from anomaly_u2net.calibration.miss import (
     missed_share,
 )
 from anomaly_u2net.calibration.reject import false_reject, false_reject_pac
+from anomaly_u2net.calibration.words import percent
 from anomaly_u2net.types import Decision
 
 

@@ -84,9 +84,15 @@ class ImageScores:
         """The scores of the good images of each fold, folds sorted by name, and their groups.
 
         For `cross_conformal` and `cross_conformal_p`; the groups are None where none is known.
-        Raises InputError without folds, or for a good image that is in none.
+        Raises CalibrationError without good images, InputError without folds, for a good image that
+        is in none, or when all are in one.
         """
         good = [place for place, label in enumerate(self.labels) if label == GOOD]
+        if not good:
+            raise CalibrationError(
+                f"there are no good images among the {len(self.labels)}; the rule cross_conformal "
+                "looks at the scores of good images in 2 folds or more"
+            )
         homes = [None if self.folds is None else self.folds[place] for place in good]
         names = sorted({home for home in homes if home is not None})
         if None in homes:
@@ -94,6 +100,13 @@ class ImageScores:
                 f"{homes.count(None)} of {len(good)} good images have no fold: the rule "
                 "cross_conformal needs a column fold that names, for each good image, the fold "
                 "whose model did not see it"
+            )
+        if len(names) == 1:
+            raise InputError(
+                f"the file has one fold, {names[0]!r}, for all {len(good)} good images; expected 2 "
+                "folds or more, each scored by a model that was trained without it. If one model "
+                "that saw none of the images scored them all, leave the column fold out and use "
+                "the rule false_reject"
             )
         members = [
             [place for place, home in zip(good, homes, strict=True) if home == name]

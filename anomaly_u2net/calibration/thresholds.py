@@ -44,6 +44,18 @@ PIXEL_RULES = (
 #: The rules that promise no rate.
 NO_GUARANTEE = ("cost", "best_f1", "mean_sigma", "given")
 
+#: What the rule given measures, rates that may be 0 or 1; see `given_threshold`.
+_MEASURED = tuple(
+    name
+    for side in ("false_reject", "missed")
+    for name in (
+        f"observed_{side}",
+        f"{side}_upper_95",
+        f"{side}_upper_delta",
+        f"{side}_upper_looked_95",
+        f"{side}_upper_looked_delta",
+    )
+)
 #: The parameters that a rule may have, and those that must be rates in (0, 1).
 PARAMETERS = (
     "alpha",
@@ -56,13 +68,10 @@ PARAMETERS = (
     "defect_rate",
     "sigmas",
     "folds",
-    "observed_false_reject",
-    "observed_missed",
-    "missed_upper",
+    "aimed_alpha",
+    *_MEASURED,
 )
-_RATES = ("alpha", "beta", "delta", "attained_alpha", "attained_beta", "defect_rate")
-#: Measured rates, which may be 0 or 1.
-_MEASURED = ("observed_false_reject", "observed_missed", "missed_upper")
+_RATES = ("alpha", "beta", "delta", "attained_alpha", "attained_beta", "defect_rate", "aimed_alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +85,15 @@ class Threshold:
     parameters: what was asked for, by name: alpha (false rejects), beta (missed defects), delta
     (present when the promise holds with confidence 1 − delta, absent when it holds on average),
     overkill, escape, defect_rate (cost), sigmas, folds; for the rule both also what came of it,
-    attained_alpha and attained_beta; for the rule given what was seen, observed_false_reject,
-    observed_missed and missed_upper (the Clopper–Pearson bound, 95 % or with its delta).
+    attained_alpha and attained_beta; for cross_conformal the rate that its rank aims at,
+    aimed_alpha; for the rule given what was seen, and its bounds (`given_threshold` names them).
     attained: the rate that is promised; above the one asked for only when a weaker promise was
     allowed. The higher of the two for the rule both. None where no rate is promised.
     false_reject_upper: with 95 % confidence at most this share of good units is above the value.
     Exact (Clopper–Pearson) where the rule fixed its rank before it saw a good score, or never saw
-    one; uniform over all thresholds (Massart) where the good scores chose it; for the rule given
-    exact if these images had no part in choosing it. None if unknown.
+    one; uniform over all thresholds (Massart) where the good scores chose it, or may have (given).
+    None if unknown. false_reject_unit: what it counts, good images or groups of them; None without
+    the bound, and in files from before it was written.
 
     Raises CalibrationError for a value, rate or n that no rule gives.
     """
@@ -96,6 +106,7 @@ class Threshold:
     attained: float | None = None
     false_reject_upper: float | None = None
     unit: Literal["image", "group"] = "image"
+    false_reject_unit: Literal["image", "group"] | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.value):
@@ -114,6 +125,11 @@ class Threshold:
             )
         if self.unit not in ("image", "group"):
             raise CalibrationError(f"a threshold's unit must be image or group, got {self.unit!r}")
+        if self.false_reject_unit not in ("image", "group", None):
+            raise CalibrationError(
+                "a threshold's false_reject_unit must be image, group or null, "
+                f"got {self.false_reject_unit!r}"
+            )
         self._check_parameters()
         self._check_rates()
 

@@ -72,7 +72,9 @@ WhatIfTable = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="The file to write.", show_default="RUN/calibration.json"),
+    typer.Option(
+        help="The file to write; to be given with --scores.", show_default="RUN/calibration.json"
+    ),
 ]
 Split = Annotated[str, typer.Option(help="Only calibration: a test split is refused.")]
 
@@ -117,6 +119,17 @@ class Source:
                 {"pixel_rule": pixel_rule, **of_run},
                 why="--scores brings image scores only, no images and no model",
             )
+
+    def target(self, out: Path | None) -> Path:
+        """The file to write; InputError for a file of scores, which has no place of its own."""
+        if out is not None:
+            return out
+        if self.run is None:
+            raise InputError(
+                "--scores needs --out FILE.json, the file to write: a file of scores has no run "
+                "folder to put calibration.json in"
+            )
+        return self.run / "calibration.json"
 
     def load(self) -> tuple[Segmenter, list[ImageRecord]]:
         """The run's model and its calibration images."""
@@ -171,8 +184,9 @@ def calibrate(
         show_what_if(_held_scores(source), delta=delta, as_json=as_json)
         return
     rule = rule or ("false_reject" if threshold is None else "given")
-    result = _calibration(source, _terms(rule, pixel_rule, given, pixels=scores is None))
-    path = out or (run or Path()) / "calibration.json"
+    terms = _terms(rule, pixel_rule, given, pixels=scores is None)
+    path = source.target(out)
+    result = _calibration(source, terms)
     result.save(path)
     if as_json:
         show.print_json(result.to_dict())

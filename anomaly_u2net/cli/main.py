@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 import anomaly_u2net
-from anomaly_u2net.cli import calibrate, data, line, measure, recipes, training
+from anomaly_u2net.cli import calibrate, compare, data, line, measure, recipes, training
 from anomaly_u2net.errors import AnomalyU2NetError
 
 #: The command could not run at all; 0, 1 and 2 belong to the rows of ``score``.
@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 NG or REVIEW rows, 2 ERROR rows, 3 the command could not run.",
 )
 app.command("train")(training.train)
+app.command("compare")(compare.compare)
 app.command("evaluate")(measure.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("score")(line.score)

@@ -52,6 +52,7 @@ NO_AUPIMO = "AUPIMO needs all maps: n/a"
 
 def print_comparison(result: Comparison, *, names: tuple[str, str]) -> None:
     """A table per category on screen: A's number minus B's, and who is better."""
+    from anomaly_u2net.calibration.words import upwards
     from anomaly_u2net.evaluation.compare import verdict
 
     rows: dict[str, Differences] = dict(result.categories)
@@ -70,9 +71,18 @@ def print_comparison(result: Comparison, *, names: tuple[str, str]) -> None:
     print(f"A is {names[0]}, B is {names[1]}, each at its own thresholds; less of false reject,")
     print("missed and REVIEW is better. An empty last column: these images do not tell.")
     if result.engine == "streaming":
+        within = f", pixel differences certified within {upwards(result.certified_within, '.1e')}"
+        print(f"engine: streaming{within if result.certified_within else ''}; {NO_AUPIMO}")
+    _print_too_close(result.too_close)
+
+
+def _print_too_close(names: Sequence[str]) -> None:
+    """Which streamed numbers have no interval, and why."""
+    if names:
+        columns = ", ".join(COLUMNS[name].replace("\n", " ") for name in names)
         print(
-            f"engine: streaming, pixel differences certified within {result.certified_within:.1e}; "
-            f"{NO_AUPIMO}"
+            f"scores lie too close together for intervals of {columns}: n/a where there is none; "
+            "the exact engine has them (more --memory)"
         )
 
 
@@ -136,6 +146,8 @@ def _print_numbers(
 
 def _cell(number: Measured | None) -> str:
     """The value, its interval below it, and below that how far the exact number can be."""
+    from anomaly_u2net.calibration.words import upwards
+
     if number is None:
         return "n/a"
     lines = [show.number(number.value)]
@@ -143,7 +155,7 @@ def _cell(number: Measured | None) -> str:
         lines.append(f"{show.number(number.low, 3)}–{show.number(number.high, 3)}")
     if number.certified is not None:
         low, high = number.certified
-        lines.append(f"±{max(number.value - low, high - number.value):.0e}")
+        lines.append(f"±{upwards(max(number.value - low, high - number.value), '.0e')}")
     return "\n".join(lines)
 
 
@@ -158,6 +170,7 @@ def _print_notes(result: Evaluation, calibrated: Sequence[str]) -> None:
         if result.resamples and not result.memory.pixel_intervals:
             streamed = format_bytes(result.memory.streamed)
             print(f"no intervals of streamed numbers: they need {streamed}; allowed {allowed}")
+    _print_too_close(result.too_close)
     if result.resamples:
         print(
             f"below a number: its 95 % interval over images like these ({result.resamples} "
@@ -173,9 +186,11 @@ def _print_notes(result: Evaluation, calibrated: Sequence[str]) -> None:
 
 
 def _engine(result: Evaluation) -> str:
+    from anomaly_u2net.calibration.words import upwards
+
     if result.engine == "exact":
         return "exact"
     return (
-        f"streaming, pixel numbers certified within {result.certified_within:.1e} (± below each); "
-        f"{NO_AUPIMO}"
+        f"streaming, pixel numbers certified within {upwards(result.certified_within, '.1e')} "
+        f"(± below each); {NO_AUPIMO}"
     )

@@ -18,6 +18,8 @@ SATURATED = 0.9999
 
 def print_calibration(result: Calibration) -> None:
     """Thresholds on screen, each with its promise."""
+    from anomaly_u2net.calibration.words import upwards
+
     rows: list[list[str]] = []
     for name, thresholds in result.categories.items():
         count, image, pixel = result.images[name], thresholds.image, thresholds.pixel
@@ -29,8 +31,10 @@ def print_calibration(result: Calibration) -> None:
                 image.rule,
                 _score(image.value),
                 _score(thresholds.review.value if thresholds.review else None),
-                show.number(image.attained),
-                show.number(image.false_reject_upper),
+                *(
+                    "n/a" if limit is None else upwards(limit, ".4f")
+                    for limit in (image.attained, image.false_reject_upper)
+                ),
                 pixel.rule if pixel else "n/a",
                 _score(pixel.value if pixel else None),
             ]
@@ -51,12 +55,20 @@ def print_calibration(result: Calibration) -> None:
                 f"{name}: warning: a good image scores {thresholds.image.value:.6f}, so nearly "
                 "nothing can be NG: look at the held-out good images, or train longer"
             )
+    by_hand = [name for name, one in result.categories.items() if one.image.rule == "given"]
+    if len(by_hand) > 1:
+        print(
+            f"note: --threshold is one number, {_score(result.categories[by_hand[0]].image.value)}, "
+            f"for all {len(by_hand)} categories, {', '.join(by_hand)}, whose scores may differ"
+        )
 
 
 def _print_bound(name: str, level: str, threshold: Threshold, event: str) -> None:
+    from anomaly_u2net.calibration.words import percent_up
+
     if threshold.false_reject_upper is not None:
-        noun = "images" if threshold.unit == "image" else "parts"
-        share = f"{100 * threshold.false_reject_upper:.3g} %"
+        noun = "images" if threshold.false_reject_unit == "image" else "parts"
+        share = percent_up(threshold.false_reject_upper)
         print(f"{name}: {level}: 95 % sure: at most {share} of new good {noun} are {event}.")
 
 
@@ -66,6 +78,7 @@ def show_what_if(held: Mapping[str, ImageScores], *, delta: float | None, as_jso
     A category without good images has a note instead; CalibrationError where no category has any.
     """
     from anomaly_u2net.calibration import what_if
+    from anomaly_u2net.calibration.words import confidence
 
     tables, without = {}, {}
     for name, one in held.items():
@@ -94,7 +107,7 @@ def show_what_if(held: Mapping[str, ImageScores], *, delta: float | None, as_jso
         show.print_table(f"{name}: {counted}", columns, [_what_if_row(row) for row in rows])
     for name, text in without.items():
         print(f"{name}: no table: {text}")
-    how = "on average" if delta is None else f"with confidence {1 - delta:g}"
+    how = "on average" if delta is None else f"with confidence {confidence(delta)}"
     print(
         f"promised {how}; images with a group count once a group. A row chosen for its escape "
         "looks better than it is: choose the rate first"

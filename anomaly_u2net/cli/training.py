@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from anomaly_u2net.cli import show
+from anomaly_u2net.cli.options import DataRoot, Init, Json, Set, with_values
 from anomaly_u2net.cli.recipes import find_recipe
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. train.steps=200."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def train(
@@ -23,12 +17,8 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write.", show_default="runs/<name>")
     ] = None,
-    data_root: Annotated[
-        str | None, typer.Option(help="Folder in MVTec layout; sets data.root.")
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(help="Weights to start from (.safetensors, .pth, .onnx).")
-    ] = None,
+    data_root: DataRoot = None,
+    init: Init = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was interrupted.")
     ] = False,
@@ -42,13 +32,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a U²-Net on masks, by a recipe, into a run folder."""
-    sets = list(overrides or [])
-    if data_root is not None and "$" not in data_root:  # found again from any folder
-        data_root = str(Path(data_root).expanduser().absolute())
-    for key, value in (("data.root", data_root), ("model.init", init), ("train.devices", devices)):
-        if value is not None:
-            sets.append(f"{key}={json.dumps(value, ensure_ascii=False)}")  # a path as it is
-    settings = find_recipe(recipe, overrides=sets)
+    values = {"model.init": init, "train.devices": devices}
+    settings = find_recipe(recipe, overrides=with_values(overrides, data_root, values))
     out = Path("runs") / settings.name if out is None else out
     from anomaly_u2net.training import Progress
     from anomaly_u2net.training import train as run_training

@@ -40,7 +40,8 @@ class Comparison:
 
     model_hashes: of A and of B. images_hash: as `Evaluation` has it.
     engine: "exact", or "streaming": no pixel difference is then farther than ``certified_within``
-    from the exact one. AUPIMO is not streamed.
+    from the exact one. AUPIMO is not streamed. too_close: the metrics that are ``None`` somewhere
+    as the streamed scores of a model lie too close together for intervals.
     """
 
     categories: Mapping[str, Mapping[str, Difference | None]]
@@ -49,6 +50,7 @@ class Comparison:
     model_hashes: tuple[str, str]
     engine: Engine = "exact"
     certified_within: float = 0.0
+    too_close: tuple[str, ...] = ()
 
     @property
     def mean(self) -> dict[str, MeanDifference | None]:
@@ -70,6 +72,7 @@ class Comparison:
             "split": self.split,
             "engine": self.engine,
             "certified_within": self.certified_within,
+            "too_close": list(self.too_close),
             "images_hash": self.images_hash,
             "model_hashes": list(self.model_hashes),
             "categories": {category: _content(row) for category, row in self.categories.items()},
@@ -110,7 +113,8 @@ def compare(
     Each resample draws the same images, or groups of them, for both; see `paired_difference`.
     A category has ``None`` for what either model lacks (thresholds, say) and where fewer than five
     images of a kind are left to resample. memory: bytes that may be used, as in `evaluate`; where
-    the maps of a category do not fit, both models are streamed.
+    the maps of a category do not fit, both models are streamed, and what either has too close
+    together for an interval is ``None`` (`Comparison.too_close`).
 
     Raises `DatasetError` for no records and where even what each image adds to the streamed numbers
     does not fit, and as `evaluate`.
@@ -125,7 +129,7 @@ def compare(
             f"{format_bytes(plan.streamed)}, and may use {format_bytes(plan.allowed)}: allow more "
             "memory, or compare on fewer images"
         )
-    categories, within = {}, 0.0
+    categories, within, close = {}, 0.0, set[str]()
     for category, own in by_category(records):
         of_a, of_b = (_measure(model, category, own, plan.engine, on_image) for model in (a, b))
         groups = [one.record.group for one in of_a.facts]
@@ -133,9 +137,18 @@ def compare(
             name: _difference(of_a.numbers.get(name), of_b.numbers.get(name), groups)
             for name in METRICS
         }
-        within = max([within, *(w + of_b.widths[name] for name, w in of_a.widths.items())])
-    hashes = a.model_hash, b.model_hash
-    return Comparison(categories, split, images_hash(records), hashes, plan.engine, within)
+        given = [name for name in of_a.widths if categories[category][name] is not None]
+        within = max([within, *(of_a.widths[name] + of_b.widths[name] for name in given)])
+        close |= of_a.too_close | of_b.too_close
+    return Comparison(
+        categories,
+        split,
+        images_hash(records),
+        (a.model_hash, b.model_hash),
+        plan.engine,
+        within,
+        too_close=tuple(name for name in METRICS if name in close),
+    )
 
 
 def same_images(a: Sequence[ImageRecord], b: Sequence[ImageRecord]) -> None:
@@ -150,11 +163,15 @@ def same_images(a: Sequence[ImageRecord], b: Sequence[ImageRecord]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _OfModel:
-    """One model on one category: facts by image, numbers by image, widths of the certificates."""
+    """One model on one category: facts and numbers by image, widths of the certificates.
+
+    too_close: the numbers whose scores lie too close together for intervals.
+    """
 
     facts: Sequence[ImageFacts]
     numbers: Mapping[str, ByImage | None]
     widths: Mapping[str, float]
+    too_close: set[str]
 
 
 def _measure(
@@ -174,7 +191,7 @@ def _measure(
         for name, number in pixels.numbers.items()
         if isinstance(number, Streamed)
     }
-    return _OfModel(facts, pixels.by_image | fact_numbers(facts), widths)
+    return _OfModel(facts, pixels.by_image | fact_numbers(facts), widths, pixels.too_close)
 
 
 def _difference(

@@ -66,7 +66,8 @@ def evaluate(
     records have groups, of whole groups. memory: bytes that may be used, half of what is available
     when not given; where the maps of the largest category do not fit, all pixel numbers are
     streamed: each then has a certificate that holds the exact number, and an interval too if what
-    it takes fits (`Memory.pixel_intervals`); AUPIMO is ``None``.
+    it takes fits (`Memory.pixel_intervals`) and the scores do not lie too close together for its
+    bins (`Evaluation.too_close`); AUPIMO is ``None``.
 
     Metrics that need a threshold use the segmenter's calibration of that category and are ``None``
     without one. Raises `DatasetError` for no records, `ImageError` or `MaskError` for a file that
@@ -185,7 +186,8 @@ def measured(number: Found, groups: Sequence[str | None], *, intervals: bool) ->
     if isinstance(number, Streamed):
         sure, by_image = number.certified, number.by_image
         plain = measured(by_image or sure.value, groups, intervals=intervals)
-        return plain and replace(plain, certified=(sure.low, sure.high))
+        ends = sure.low, sure.high
+        return plain and replace(plain, certified=ends, too_close=number.too_close)
     return _with_interval(number, groups) if intervals else Measured(number.value)
 
 

@@ -29,13 +29,23 @@ from anomaly_u2net.metrics import (
 )
 from anomaly_u2net.types import GOOD, Mask, ScoreMap
 
+#: Scores lie too close together for the bins of `ImageHistograms` where a number's certificate is
+#: wider than this, or where its value in those bins is farther than this from the certified one.
+TOO_CLOSE = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """A number with its certificate, and what each image adds to it; ``None`` without intervals."""
+    """A number with its certificate, and what each image adds to it.
+
+    by_image: ``None`` without intervals, and where the scores lie too close together for one: the
+    bins would then resample another number, and its spread can be far too narrow.
+    too_close: whether that is why.
+    """
 
     certified: Certified
     by_image: ByImage | None
+    too_close: bool = False
 
 
 #: An exact number, one that can be resampled, or a streamed one; ``None`` where undefined.
@@ -68,6 +78,11 @@ class PixelNumbers:
             for name, number in self.numbers.items()
         }
         return {name: n if isinstance(n, ByImage) else None for name, n in found.items()}
+
+    @property
+    def too_close(self) -> set[str]:
+        """The numbers of all images whose scores lie too close together for intervals."""
+        return {n for n, one in self.numbers.items() if isinstance(one, Streamed) and one.too_close}
 
 
 def exact_pixels(found: Predictions, *, intervals: bool) -> PixelNumbers:
@@ -148,11 +163,20 @@ def _streamed(
     """The certified values; what the images add is counted in coarser bins, for intervals only."""
     numbers: dict[str, Found] = {}
     for name, certified in found.items():
-        number = None
-        if certified is not None and by_image is not None:
-            number = replace(CURVE_NUMBERS[name](by_image), value=certified.value)
-        numbers[name] = None if certified is None else Streamed(certified, number)
+        if certified is None:
+            numbers[name] = None
+        elif by_image is None:
+            numbers[name] = Streamed(certified, None)
+        else:
+            numbers[name] = _with_spread(certified, CURVE_NUMBERS[name](by_image))
     return numbers
+
+
+def _with_spread(certified: Certified, coarse: ByImage) -> Streamed:
+    """The certified value with the spread of the coarse one, unless that is another number."""
+    if max(certified.width, abs(coarse.value - certified.value)) > TOO_CLOSE:
+        return Streamed(certified, None, too_close=True)
+    return Streamed(certified, replace(coarse, value=certified.value))
 
 
 def _rows(kinds: Sequence[str], label: str) -> list[int]:

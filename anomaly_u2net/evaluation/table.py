@@ -66,14 +66,16 @@ class Measured:
     """A number; the limits of its 95 % interval; where it was streamed, its certificate.
 
     low, high: bootstrap over images, ``None`` where there is no interval: not asked for, streamed
-    within too little memory, or fewer than five images (or groups) to resample.
+    within too little memory, scores too close together, or fewer than five images (or groups).
     certified: the exact number provably lies within it; ``None`` where the value is the exact one.
+    too_close: streamed scores lie too close together for an interval; the exact engine gives it.
     """
 
     value: float
     low: Number = None
     high: Number = None
     certified: tuple[float, float] | None = None
+    too_close: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {"value": self.value, "low": self.low, "high": self.high}
@@ -171,10 +173,22 @@ class Evaluation:
     @property
     def certified_within(self) -> float:
         """The widest certificate of any number: no value is farther from the exact one."""
-        rows = [row.numbers for row in self.categories]
-        rows += [part.numbers for row in self.categories for part in row.labels]
-        certificates = [n.certified for row in rows for n in row.values() if n and n.certified]
+        certificates = [
+            n.certified for row in self._rows for n in row.values() if n and n.certified
+        ]
         return max((high - low for low, high in certificates), default=0.0)
+
+    @property
+    def too_close(self) -> tuple[str, ...]:
+        """The metrics that lack an interval somewhere as streamed scores lie too close together."""
+        found = {name for row in self._rows for name, n in row.items() if n and n.too_close}
+        return tuple(name for name in METRICS if name in found)
+
+    @property
+    def _rows(self) -> list[Numbers]:
+        """The numbers of each category and of each of its defect types."""
+        rows = [row.numbers for row in self.categories]
+        return rows + [part.numbers for row in self.categories for part in row.labels]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -182,6 +196,7 @@ class Evaluation:
             "split": self.split,
             "engine": self.engine,
             "certified_within": self.certified_within,
+            "too_close": list(self.too_close),
             "interval": {"level": LEVEL, "resamples": self.resamples} if self.resamples else None,
             "images_hash": self.images_hash,
             "model_hash": self.model_hash,
@@ -212,8 +227,9 @@ def mean_of(numbers: Sequence[Measured | None]) -> Measured | None:
     Its limits are those of `mean_limits`, its certificate is the mean of the certificates.
     ``None`` when any number is.
 
-    >>> mean_of([Measured(0.75, 0.5, 0.875), Measured(0.25, 0.25, 0.25)])
-    Measured(value=0.5, low=0.375, high=0.5625, certified=None)
+    >>> found = mean_of([Measured(0.75, 0.5, 0.875), Measured(0.25, 0.25, 0.25)])
+    >>> found.value, found.low, found.high
+    (0.5, 0.375, 0.5625)
     """
     known = [number for number in numbers if number is not None]
     if not known or len(known) < len(numbers):
@@ -228,7 +244,7 @@ def mean_of(numbers: Sequence[Measured | None]) -> Measured | None:
     if any(number.certified for number in known):
         ends = [number.certified or (number.value, number.value) for number in known]
         certified = sum(low for low, _ in ends) / k, sum(high for _, high in ends) / k
-    return Measured(value, low, high, certified)
+    return Measured(value, low, high, certified, any(number.too_close for number in known))
 
 
 def mean_limits(found: Sequence[tuple[float, float, float]]) -> tuple[float, float]:

@@ -32,7 +32,9 @@ from anomaly_u2net.metrics.ties import narrow
 
 #: 512 bins for each doubling of the score: what is resampled is the number of scores rounded so.
 #: The ends of an interval are within 1e-3 of the exact engine's (tests/metrics/
-#: test_image_histograms.py), less near where scores differ by no more than 0.2 % of their size.
+#: test_image_histograms.py). Where scores differ by no more than a few per cent of their size the
+#: bins part too few of them, and an interval can be several times too narrow: `curve` then gives
+#: another number than the scores do, which is how `evaluation.pixels` notices.
 KEY_BITS = 16
 #: Bytes of one occupied bin of good pixels, and of one of defect pixels.
 GOOD_BIN_BYTES, DEFECT_BIN_BYTES = 6, 14

@@ -189,10 +189,10 @@ def _weights(groups: int, resamples: int, seed: int) -> Iterator[NDArray[np.floa
 
 
 def _by_group(counts: NDArray[np.float64], groups: Groups | None) -> NDArray[np.float64]:
-    """Add up the counts (N, C) of each group's images: (G, C)."""
-    if groups is None:
-        return counts
+    """Add up the counts (N, C) of each group's images: (G, C); themselves where none share one."""
     index, number = group_index(groups, len(counts))
+    if number == len(counts):
+        return counts
     summed = np.zeros((number, counts.shape[1]))
     np.add.at(summed, index, counts)
     return summed

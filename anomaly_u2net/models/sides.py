@@ -17,6 +17,7 @@ from anomaly_u2net.types import SideLogits
 MIN_SIDE = 32
 
 Fuse: TypeAlias = Literal["conv1x1", "mean"]
+Upsample: TypeAlias = Literal["bilinear", "nearest"]
 Stem: TypeAlias = Literal["full", "unshuffle2", "unshuffle2_learned"]
 
 
@@ -24,13 +25,14 @@ class SideNet(nn.Module):
     """Features of several scales, a 3×3 convolution on each, and a fusion of what they say.
 
     A subclass makes `features` and ends its constructor with `add_heads`. The side outputs are
-    resized to the input (bilinear) and fused by a learned 1×1 convolution (HED, arXiv 1504.06375;
+    resized to the input (``upsample``) and fused by a learned 1×1 convolution (HED, arXiv 1504.06375;
     U²-Net) or by their mean. A network of one feature has one output and no sides.
 
     Takes float32 (B, in_channels, h, w) with h, w ≥ 32, odd sizes too, and returns `SideLogits`
     at (h, w). Raises `InputError` for another rank, channel count or a smaller size.
     """
 
+    upsample: Upsample = "bilinear"
     in_channels: int
     stem: Stem
     sides: nn.ModuleList
@@ -70,7 +72,7 @@ class SideNet(nn.Module):
         heads = zip(self.sides, self.features(entry), strict=False)  # one head: only the finest
         native = tuple(head(feature) for head, feature in heads)
         canvas = entry if self.stem == "unshuffle2_learned" else x
-        sides = tuple(upsample_to(side, canvas) for side in native)
+        sides = tuple(upsample_to(side, canvas, mode=self.upsample) for side in native)
         if len(sides) == 1:
             return SideLogits(self._whole(sides[0], height, width), ())
         fused = self._fused(sides)

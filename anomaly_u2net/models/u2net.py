@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +14,8 @@ from torch import Tensor, nn
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models.blocks import BLOCKS, RSU, MakeBlock, StageSpec, halve, upsample_to
 from anomaly_u2net.models.recompute import recomputed
-from anomaly_u2net.models.sides import Fuse, SideNet, Stem
+from anomaly_u2net.models.sides import Fuse, SideNet, Stem, Upsample
 from anomaly_u2net.recipe import SMALL_DEPTH, SMALL_WIDTH
-
-Upsample: TypeAlias = Literal["bilinear", "nearest"]
 
 
 class NestedU(nn.Module):
@@ -26,8 +23,8 @@ class NestedU(nn.Module):
 
     ``encoder``: n specs, finest first. ``decoder``: n-1 specs, deepest first. Between stages the
     map is halved (ceil mode) on the way down and resized by ``upsample`` on the way up, in the RSUs
-    too. ``block`` makes each stage; ``repeats`` of them follow each other there, as ResNet stacks its
-    blocks.
+    and for the side outputs too. ``block`` makes each stage; ``repeats`` of them follow each other
+    there, as ResNet stacks its blocks.
     ``recompute``, an attribute: in training, keep no activations within the stages; see `recomputed`.
     """
 

@@ -54,7 +54,7 @@ class ModelRecipe(Part):
         "full", description="unshuffle2: work at half size; bilinear or learned way back"
     )
     upsample: Literal["bilinear", "nearest"] = Field(
-        "bilinear", description="how maps are resized inside u2net, u2netp and small"
+        "bilinear", description="how maps and side outputs of u2net, u2netp and small are resized"
     )
     conv: Literal["standard", "separable"] = Field("standard", description="of the blocks")
     fuse: Literal["conv1x1", "mean"] = Field("conv1x1", description="of the side outputs")

@@ -55,6 +55,7 @@ RIVALS = [
     Rival(
         ModelRecipe(arch="u2netp", stem="unshuffle2_learned"), "learned way back", "arXiv 1609.05158"
     ),
+    Rival(ModelRecipe(arch="u2net_fast"), "four of its stages at half size", "ours"),
     Rival(ModelRecipe(arch="u2net"), "U²-Net", U2NET),
     Rival(ModelRecipe(arch="small"), "U²-Net†'s rule, 16 channels, 4 stages", "ours"),
     Rival(ModelRecipe(arch="unet"), "one U of plain blocks", "arXiv 1505.04597"),

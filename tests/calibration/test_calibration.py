@@ -206,3 +206,18 @@ def test_missing_file(tmp_path: Path) -> None:
         Calibration.load(tmp_path / "none.json")
     with pytest.raises(CalibrationError, match="can be read, got: "):
         Calibration.load(tmp_path)
+
+
+def test_a_file_without_the_unit_of_the_bound(tmp_path: Path) -> None:
+    """As written before there was one; any other key that is missing is still refused."""
+    path = tmp_path / "calibration.json"
+    made().save(path)
+    content = json.loads(path.read_text())
+    image = content["categories"]["leather"]["image"]
+    del image["false_reject_unit"]
+    path.write_text(json.dumps(content))
+    assert Calibration.load(path).for_category("leather").image.false_reject_unit is None
+    del image["unit"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(CalibrationError, match="missing unit"):
+        Calibration.load(path)

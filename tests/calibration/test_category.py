@@ -5,6 +5,7 @@ import pytest
 
 from anomaly_u2net.calibration import (
     Costs,
+    HeldOutImages,
     Terms,
     any_missed,
     both,
@@ -111,7 +112,7 @@ def test_weaker_takes_the_attainable_rate_and_says_so() -> None:
     assert (found.image.parameters["alpha"], found.image.attained) == (0.05, 1 / 13)
     assert found.image.promise.startswith(
         "Weaker than the 5 % asked for, which needs 19 good images: of new good images like the "
-        "12 held out, at most 7.69 %"
+        "12 held out, at most 7.7 %"
     )
 
 
@@ -140,7 +141,7 @@ def test_no_good_image() -> None:
 
 def test_bad_inputs() -> None:
     scores, maps, masks = held_out(19, 1)
-    with pytest.raises(InputError, match="20 scores, 19 maps and 20 masks"):
+    with pytest.raises(InputError, match=r"shape \(20,\), 19 maps and 20 masks"):
         calibrate_category(scores, maps[1:], masks)
     with pytest.raises(InputError, match=r"pixel rule, one of false_reject, .* got 'otsu'"):
         calibrate_category(scores, maps, masks, terms=Terms(pixel_rule="otsu"))
@@ -154,7 +155,9 @@ def test_bad_inputs() -> None:
         )
     with pytest.raises(InputError, match="rate between 0 and 1"):
         calibrate_category(scores, maps, masks, terms=Terms(false_reject=5))
-    with pytest.raises(InputError, match="1 of 20 scores are NaN"):
+    with pytest.raises(
+        InputError, match=r"image 0: expected a finite number as its score, got .*nan"
+    ):
         calibrate_category([np.nan, *scores[1:]], maps, masks)
     with pytest.raises(MapError, match=r"map 0 is \(4, 7\) but mask 0 is \(6, 5\)"):
         calibrate_category(scores, maps, [masks[1], *masks[1:]])
@@ -342,3 +345,99 @@ def test_rules_that_lack_what_they_need() -> None:
         *held_out(0, 30), terms=Terms(rule="missed_defects", pixel_rule="any_missed")
     )
     assert only_bad.image.false_reject_upper is None
+
+
+def test_a_score_that_is_no_number_is_refused_at_once() -> None:
+    held = HeldOutImages(Terms(false_reject=0.5))
+    plane, mask = np.zeros((2, 2), np.float32), np.zeros((2, 2), bool)
+    for score in (np.nan, np.inf, "0.5", True, None, 1j, [0.5]):
+        with pytest.raises(InputError, match="image 0: expected a finite number as its score"):
+            held.add(score, plane, mask)  # type: ignore[arg-type]
+    held.add(np.float32(0.5), plane, mask)  # type: ignore[arg-type]
+    assert held.thresholds().image.n == 1
+
+
+def test_scores_of_another_shape() -> None:
+    plane, mask = np.zeros((2, 2), np.float32), np.zeros((2, 2), bool)
+    with pytest.raises(InputError, match=r"scores of shape \(2, 2\), 4 maps and 4 masks"):
+        calibrate_category(np.zeros((2, 2)), [plane] * 4, [mask] * 4)
+
+
+def test_a_buffer_that_is_used_again() -> None:
+    terms, mask = Terms(false_reject=0.25, pixel_rule="pixel_false_share"), np.zeros((4, 4), bool)
+    maps = list(np.random.default_rng(0).random((8, 4, 4)).astype(np.float32))
+    own, shared, buffer = HeldOutImages(terms), HeldOutImages(terms), np.empty((4, 4), np.float32)
+    for plane in maps:
+        own.add(0.0, plane, mask)
+        buffer[:] = plane
+        shared.add(0.0, buffer, mask)
+    assert shared.thresholds() == own.thresholds()
+    assert shared.thresholds().pixel.value == pixel_false_share(maps, alpha=0.25)
+
+
+def test_each_side_has_its_unit() -> None:
+    scores, maps, masks = held_out(40, 40)
+    good_only = [*(f"g{i // 2}" for i in range(40)), *[None] * 40]
+    terms = Terms(rule="missed_defects", pixel_rule="false_reject")
+    found = calibrate_category(scores, maps, masks, groups=good_only, terms=terms)
+    assert (found.image.n, found.image.unit, found.image.false_reject_unit) == (
+        40,
+        "image",
+        "group",
+    )
+    assert (found.pixel.n, found.pixel.unit) == (20, "group")
+    best = found.image_best_f1
+    assert (best.n, best.unit, best.false_reject_unit) == (80, "image", "group")
+    defects_only = [*[None] * 40, *(f"b{i // 2}" for i in range(40))]
+    found = calibrate_category(scores, maps, masks, groups=defects_only, terms=terms)
+    assert (found.image.n, found.image.unit, found.image.false_reject_unit) == (
+        20,
+        "group",
+        "image",
+    )
+    assert (found.pixel.n, found.pixel.unit) == (40, "image")
+    apart = np.r_[np.linspace(0, 1, 40), np.linspace(2, 3, 40)]
+    one = calibrate_category(
+        apart, maps, masks, groups=defects_only, terms=Terms(rule="both")
+    ).image
+    assert (one.rule, one.n, one.unit, one.false_reject_unit) == ("both", 20, "group", "image")
+    for rule in (Terms(rule="mean_sigma"), Terms(rule="cost", costs=Costs(1, 20, 0.05))):
+        image = calibrate_category(scores, maps, masks, groups=good_only, terms=rule).image
+        assert (image.unit, image.false_reject_unit) == ("image", "group")
+
+
+def test_limits_in_a_promise_are_rounded_up_and_confidence_down() -> None:
+    weaker = calibrate_category(*held_out(26, 0), terms=Terms(false_reject=0.03, allow_weaker=True))
+    assert weaker.image.attained == 1 / 27  # 0.037037
+    assert "at most 3.71 % are expected" in weaker.image.promise
+    sure = calibrate_category(*held_out(20, 0), terms=Terms(false_reject=0.5, delta=0.0004))
+    assert sure.image.promise.startswith("With confidence 99.96 %, of new good images")
+
+
+def test_too_few_parts_are_called_parts() -> None:
+    scores, maps, masks = held_out(40, 40)
+    parts = [f"{i // 40}-{i % 40 // 2}" for i in range(80)]
+    for rule, pixel, kind in (
+        ("false_reject", "pixel_false_share", "good"),
+        ("missed_defects", "any_missed", "defective"),
+    ):
+        terms = Terms(
+            rule=rule, pixel_rule=pixel, false_reject=0.01, missed=0.01, allow_weaker=True
+        )
+        found = calibrate_category(scores, maps, masks, groups=parts, terms=terms)
+        for threshold in (found.image, found.pixel):
+            assert threshold is not None
+            assert threshold.promise.startswith(
+                f"Weaker than the 1 % asked for, which needs 99 {kind} parts: "
+            )
+
+
+@pytest.mark.parametrize("rule", ["false_reject", "pixel_false_share"])
+def test_an_error_of_the_pixel_rule_names_it(rule: str) -> None:
+    terms = Terms(rule="given", threshold=0.5, pixel_rule=rule)
+    with pytest.raises(CalibrationError) as caught:
+        calibrate_category(*held_out(4, 2), terms=terms)
+    text = str(caught.value)
+    assert text.startswith(f"the pixel rule {rule}: a false-reject rate of 0.05 needs at least 19")
+    assert "--allow-weaker" in text
+    assert "cross_conformal" not in text  # of image scores only

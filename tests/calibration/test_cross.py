@@ -26,11 +26,34 @@ def test_the_promise_in_words() -> None:
     threshold = cross_conformal([[i] for i in range(19)], alpha=0.05).as_threshold()
     assert (threshold.value, threshold.rule, threshold.n) == (18.0, "cross_conformal", 19)
     assert threshold.attained == pytest.approx(0.1)
-    assert threshold.parameters == {"alpha": 0.05, "folds": 19.0}
-    assert (
-        "Weaker than the 5 % aimed at: of new good images like the 19 of 19 folds, at most 10 %"
-        in (threshold.promise)
+    assert threshold.parameters == {"alpha": 0.05, "aimed_alpha": 0.05, "folds": 19.0}
+    assert threshold.promise.startswith(
+        "Of new good images like the 19 of 19 folds, at most 10 % (not the 5 % aimed at) are "
+        "expected to be rejected when NG is what each of the 19 models scores above the threshold"
     )
+
+
+def test_a_weaker_promise_keeps_the_rate_asked_for() -> None:
+    folds = [[i, i + 0.5] for i in range(12)]
+    found = cross_conformal(folds, alpha=0.01, allow_weaker=True)
+    assert (found.asked, found.alpha) == (0.01, 1 / 25)
+    threshold = found.as_threshold()
+    assert threshold.parameters == {"alpha": 0.01, "aimed_alpha": 1 / 25, "folds": 12.0}
+    # 2/25 + min(2 · 0.96 · 11/36, 0.5/13) = 0.11846
+    assert threshold.attained == pytest.approx(0.08 + 0.5 / 13)
+    assert threshold.promise.startswith(
+        "Weaker than the 1 % asked for, which needs 99 good images: of new good images like the "
+        "24 of 12 folds, at most 11.9 % (not the 4 % aimed at) are expected"
+    )
+
+
+@pytest.mark.parametrize(("n", "times"), [(30, 4.8), (500, 2.3)])
+def test_how_much_weaker_the_promise_is(n: int, times: float) -> None:
+    """Far more than the rate aimed at with few images; what the refusals and the docs say."""
+    promised = cross_conformal([list(range(k, n, 5)) for k in range(5)], alpha=0.05).promised
+    assert promised / 0.05 == pytest.approx(times, abs=0.05)
+    assert 2 * 0.05 < promised <= 2 * 0.05 + 2 * 4 / (n + 5)
+    assert promised > 1 / (n + 1)
 
 
 def test_p_values_against_the_definition() -> None:

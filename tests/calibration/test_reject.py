@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -201,7 +203,7 @@ def test_pac_threshold_known_by_hand() -> None:
 def test_too_few_for_the_contract_says_what_to_do() -> None:
     text = (
         r"rate of 0\.05 with confidence 0\.9 needs at least 45 held-out good images, got 30; "
-        r".*30 can promise with that confidence is 0\.07388.*--allow-weaker"
+        r".*30 can promise with that confidence is 0\.07389.*--allow-weaker"
     )
     with pytest.raises(CalibrationError, match=text):
         false_reject_pac(np.arange(30.0), alpha=0.05, delta=0.1)
@@ -268,5 +270,26 @@ def test_refusals_name_every_way_out() -> None:
             refused()
         text = str(caught.value)
         assert "--allow-weaker" in text
-        assert "'anomaly-u2net calibrate --scores FILE.csv --rule cross_conformal'" in text
-        assert "about twice the rate" in text
+        assert "--scores FILE.csv --rule cross_conformal --out FILE.json'" in text
+        assert "2 alpha + up to 2 (K - 1) / (n + K), where n images held out promise" in text
+    for refused in (
+        lambda: conformal_rank(12, alpha=0.05, level="pixel"),
+        lambda: pac_rank(12, alpha=0.05, delta=0.1, level="pixel"),
+    ):
+        with pytest.raises(CalibrationError, match="--allow-weaker") as caught:
+            refused()
+        assert "cross_conformal" not in str(caught.value)  # of image scores only
+
+
+def test_the_rate_that_a_refusal_offers_is_granted() -> None:
+    for n in range(1, 60):
+        for delta in (None, 0.1):
+            rank = (
+                partial(conformal_rank, n) if delta is None else partial(pac_rank, n, delta=delta)
+            )
+            with pytest.raises(CalibrationError) as caught:
+                rank(alpha=0.001)
+            offered = re.search(r"ask for a rate of (\S+) or more", str(caught.value))
+            assert offered is not None
+            if float(offered[1]) < 1:
+                assert rank(alpha=float(offered[1])) == n

@@ -188,7 +188,9 @@ def test_folds_and_rules_have_to_fit(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"nut: a false-reject rate of 0\.05 needs at least"):
         calibrate_scores(scores, terms=cross)
     weaker = calibrate_scores(scores, terms=replace(cross, allow_weaker=True))
-    assert weaker.for_category("nut").image.parameters == {"alpha": 1 / 16, "folds": 3.0}
+    assert weaker.for_category("nut").image.parameters == {
+        "alpha": 0.05, "aimed_alpha": 1 / 16, "folds": 3.0,
+    }  # fmt: skip
     plain = read_scores(table(tmp_path))
     with pytest.raises(InputError, match="bolt: 19 of 19 good images have no fold"):
         calibrate_scores(plain, terms=cross)
@@ -200,3 +202,21 @@ def test_folds_and_rules_have_to_fit(tmp_path: Path) -> None:
         calibrate_scores(read_scores(write(tmp_path / "x.csv", text)), terms=cross)
     with pytest.raises(InputError, match="one fold per image, got 1 for 2 images"):
         ImageScores(("good",) * 2, (0.5, 0.4), (None,) * 2, ("a",))
+
+
+def test_one_fold_or_no_good_images() -> None:
+    cross = Terms(rule="cross_conformal", false_reject=0.5)
+    one = ImageScores(("good", "good", "bent"), (1.0, 2.0, 3.0), (None,) * 3, ("a", "a", None))
+    with pytest.raises(InputError, match="nut: the file has one fold, 'a', for all 2 good images"):
+        calibrate_scores({"nut": one}, terms=cross)
+    bent = ImageScores(("bent",), (3.0,), (None,), ("a",))
+    with pytest.raises(CalibrationError, match="nut: there are no good images among the 1; the"):
+        calibrate_scores({"nut": bent}, terms=cross)
+
+
+def test_best_f1_reaches_what_it_says_on_float64_scores() -> None:
+    """0.5 has a float32 of its own, and the float32 below it is below this good score too."""
+    table = ImageScores(("good", "bent"), (0.4999999999, 0.5), (None, None))
+    found = calibrate_scores({"nut": table}, terms=Terms(rule="best_f1")).for_category("nut").image
+    assert "image F1 (1.0000)" in found.promise
+    assert 0.4999999999 <= found.value < 0.5

@@ -34,6 +34,7 @@ from anomaly_u2net.errors import CalibrationError
         ({"parameters": None}, "parameters must be a table, got None"),
         ({"false_reject_upper": 2.0}, "false_reject_upper must be a rate or null, got 2.0"),
         ({"unit": "pixel"}, "unit must be image or group, got 'pixel'"),
+        ({"false_reject_unit": "pixel"}, "unit must be image, group or null, got 'pixel'"),
     ],
 )
 def test_a_threshold_refuses_what_no_rule_gives(change: dict[str, Any], text: str) -> None:

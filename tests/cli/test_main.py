@@ -16,7 +16,7 @@ from anomaly_u2net.errors import InputError
 Cli = Callable[..., tuple[int, str, str]]
 VERBS = [
     [],
-    ["train"], ["evaluate"], ["calibrate"], ["score"], ["overlay"],
+    ["train"], ["compare"], ["evaluate"], ["calibrate"], ["score"], ["overlay"],
     ["recipe"], ["recipe", "list"], ["recipe", "show"], ["recipe", "check"],
     ["data"], ["data", "demo"], ["data", "cards"], ["data", "count"],
 ]  # fmt: skip

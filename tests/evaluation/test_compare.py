@@ -26,8 +26,11 @@ from anomaly_u2net.types import ImageRecord
 SIZE = (20, 30)
 
 
-def model(noise: float, *, calibrated: bool = True) -> Segmenter:
-    """The probability of a pixel is its red value / 255, moved by noise that is its own."""
+def model(noise: float, *, calibrated: bool = True, scale: float = 1.0) -> Segmenter:
+    """The probability of a pixel is its red value / 255, moved by noise that is its own.
+
+    scale: of the logits; a small one leaves all probabilities near 0.5.
+    """
     recipe = Recipe.from_dict(
         {"name": f"n{noise}", "input": {"fit": "native"}, "augment": {"crop": 32}}
     )
@@ -48,7 +51,7 @@ def model(noise: float, *, calibrated: bool = True) -> Segmenter:
         red = np.clip(batch[:, :1] * STD[0] + MEAN[0], 1e-3, 1 - 1e-3)
         logits = np.log(red / (1 - red))
         rng = np.random.default_rng(abs(hash(float(red.sum()))))
-        return (logits + noise * rng.normal(size=logits.shape)).astype(np.float32)
+        return (scale * (logits + noise * rng.normal(size=logits.shape))).astype(np.float32)
 
     return Segmenter(answer, spec, calibration=calibration if calibrated else None)
 
@@ -208,3 +211,24 @@ def test_streamed_models_are_compared_too(
         assert found.value == pytest.approx(sure.value, abs=streamed.certified_within)
         assert (found.low, found.high) == pytest.approx((sure.low, sure.high), abs=2e-3), name
         assert verdict(name, found, within=streamed.within(name)) in (verdict(name, sure), "")
+
+
+def test_what_one_model_has_too_close_together_is_not_compared(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "STREAM_STATE", 0)
+    allowed = memory.plan_memory(records, models=2).streamed
+    sure, close = model(0.1), model(1.5, scale=0.001)
+    for a, b in ((sure, close), (close, sure)):
+        result = compare(a, b, records, memory=allowed)
+        row = result.categories["tile"]
+        assert "pixel_ap" in result.too_close
+        assert {row[name] for name in result.too_close} == {None}
+        assert result.mean["pixel_ap"] is None
+        assert row["image_auroc"] is not None  # needs no bins
+        # The certificates of what is not compared do not widen the others.
+        assert result.certified_within < 2e-3
+        result.save(tmp_path)
+        saved = json.loads((tmp_path / "comparison.json").read_text())
+        assert saved["too_close"] == list(result.too_close)
+    assert compare(sure, close, records, memory=1 << 40).too_close == ()

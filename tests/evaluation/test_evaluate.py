@@ -446,6 +446,27 @@ def test_streamed_numbers_have_intervals_where_these_fit(
     assert {n.low for n in numbers(off)[0].values() if n} == {None}
 
 
+def test_streamed_scores_that_lie_too_close_have_no_interval(
+    spec: ModelSpec, many: list[ImageRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "STREAM_STATE", 0)
+    segmenter = Segmenter(lambda batch: (0.001 * answer(batch)).astype(np.float32), spec)
+    streamed = evaluate(segmenter, many, memory=plan_memory(many).streamed)
+    assert "pixel_ap" in streamed.too_close
+    assert set(streamed.too_close) <= {n for n in RANKING if n.startswith(("pixel", "aupro"))}
+    for found in numbers(streamed):
+        for name, number in found.items():
+            if number is not None and number.too_close:
+                assert (number.low, number.high) == (None, None), name
+                assert number.certified is not None
+    mean = streamed.mean_numbers["pixel_ap"]
+    assert (mean.low, mean.too_close) == (None, True)
+    streamed.save(tmp_path)
+    saved = json.loads((tmp_path / "evaluation.json").read_text())
+    assert saved["too_close"] == list(streamed.too_close)
+    assert evaluate(segmenter, many, memory=1 << 40).too_close == ()
+
+
 def test_streaming_without_defects_is_undefined_too(spec: ModelSpec, draw: Draw) -> None:
     (row,) = evaluate(Segmenter(answer, spec), [draw(), draw()], memory=1).categories
     assert set(row.metrics.values()) == {None}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anomaly_u2net.evaluation.pixels import (
+    CURVE_NUMBERS,
     LABEL_NUMBERS,
+    TOO_CLOSE,
     Found,
     PixelNumbers,
     Streamed,
@@ -19,6 +22,7 @@ from anomaly_u2net.evaluation.pixels import (
 from anomaly_u2net.evaluation.predictions import Prediction, Predictions
 from anomaly_u2net.metrics import (
     ByImage,
+    ImageHistograms,
     bootstrap_interval,
     paired_difference,
     pixel_curve,
@@ -123,6 +127,58 @@ def test_streamed_intervals_are_nearly_the_exact_ones(found: Predictions) -> Non
         assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-3), name
         assert one.low < one.value < one.high
     assert streamed.by_image["pixel_ap"] is streamed.numbers["pixel_ap"].by_image
+
+
+def squeezed(found: Predictions, width: float) -> Predictions:
+    """The same pixels in the same order, scores within [0.5, 0.5 + width]."""
+    maps = [(0.5 + width / (1 + np.exp(-m.astype(np.float64)))).astype("f4") for m in found.maps]
+    return replace(found, maps=maps)
+
+
+def test_there_is_no_streamed_interval_where_scores_lie_too_close(found: Predictions) -> None:
+    """A few 16-bit bins for all scores: the interval that they would give is far too narrow."""
+    close = squeezed(found, 0.001)
+    images = ImageHistograms()
+    for score_map, mask in zip(close.maps, close.masks, strict=True):
+        images.update(score_map, mask)
+    sure = bootstrap_interval(exact_pixels(close, intervals=True).numbers["pixel_ap"])
+    coarse = bootstrap_interval(images.by_image().ap())
+    assert coarse.high - coarse.low < 0.75 * (sure.high - sure.low)
+    streamed = stream(close, intervals=True)
+    assert streamed.too_close == set(CURVE_NUMBERS)
+    assert set(streamed.by_image.values()) == {None}
+    for _, number, exact in pairs(streamed, exact_pixels(close, intervals=False)):
+        assert number.too_close
+        assert number.by_image is None
+        assert exact in number.certified
+    assert stream(close, intervals=False).too_close == set()
+
+
+@pytest.mark.parametrize("width", [0.003, 0.01, 0.02, 0.05, 0.3])
+def test_where_scores_are_close_the_intervals_left_are_right(
+    found: Predictions, width: float
+) -> None:
+    close = squeezed(found, width)
+    left = 0
+    for name, number, sure in pairs(
+        stream(close, intervals=True), exact_pixels(close, intervals=True)
+    ):
+        if number.too_close:
+            assert number.by_image is None
+            continue
+        left += 1
+        assert number.certified.width <= TOO_CLOSE
+        one, other = bootstrap_interval(number.by_image), bootstrap_interval(sure)
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-3), name
+    assert left == {0.003: 0, 0.01: 0, 0.02: 0, 0.05: 4, 0.3: 11}[width]
+
+
+def test_levels_that_share_a_bin_have_no_interval(found: Predictions) -> None:
+    """Their certificates are narrow, each fine bin holding one score; the coarse value tells."""
+    maps = [(0.5 + 2e-4 * np.clip(np.round(m), -2, 2)).astype("f4") for m in found.maps]
+    streamed = stream(replace(found, maps=maps), intervals=True)
+    assert streamed.numbers["pixel_ap"].certified.width < 1e-9
+    assert streamed.too_close >= {"pixel_ap", "pixel_auroc", "aupro_0.30"}
 
 
 def test_streaming_without_a_defect_or_a_good_pixel(found: Predictions) -> None:

@@ -147,6 +147,15 @@ def test_interval_ends_are_those_of_the_exact_engine(kind: str) -> None:
         assert (found.resamples, found.undefined) == (sure.resamples, sure.undefined)
 
 
+def test_scores_that_share_bins_give_another_number() -> None:
+    """Not for an interval then: `evaluation.pixels` compares the value with the certified one."""
+    maps, masks = images("probabilities", count=12)
+    close = (0.5 + 0.001 * maps).astype(np.float32)
+    histograms = counted(close, masks)
+    assert histograms.curve().scores.size < 4
+    assert abs(histograms.curve().ap() - pixel_curve(close, masks).ap()) > 0.01
+
+
 def test_differences_are_those_of_the_exact_engine() -> None:
     maps, masks = images("probabilities")
     worse = np.clip(maps + np.random.default_rng(1).normal(0, 0.1, maps.shape), 0, 1)

@@ -1,0 +1,94 @@
+"""The cells of a grid: one recipe, changed in every combination of values, once per seed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from anomaly_u2net.errors import InputError, RecipeError
+from anomaly_u2net.recipe import Recipe
+
+ARCH, SEED = "model.arch", "seed"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid. design: what makes it differ from the others, without the seed."""
+
+    design: str
+    recipe: Recipe
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.seed
+
+    @property
+    def name(self) -> str:
+        return f"{self.design}, seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its run folder: the design with other signs than ``A-Z a-z 0-9 . _ = +``
+        as ``-``, then the seed."""
+        return f"{re.sub(r'[^A-Za-z0-9._=+]+', '-', self.design).strip('-')}-seed{self.seed}"
+
+
+def cells(
+    recipe: Recipe, *, vary: Mapping[str, Sequence[Any]], seeds: Sequence[int] | None = None
+) -> tuple[Cell, ...]:
+    """Every combination of the values in ``vary``, for each of ``seeds`` (the recipe's own if None).
+
+    vary: recipe key → values. All designs of the first seed come first, so that a grid cut short
+    still compares them. Raises `RecipeError` when any combination is not a recipe (an unknown key,
+    a value that does not fit), naming it, before anything is trained; `InputError` for no values,
+    for a combination or a seed that is there twice, and for the key ``seed``.
+
+    >>> recipe = Recipe.from_dict({"name": "mine"})
+    >>> vary = {"model.arch": ["u2netp", "unet"], "loss.pixel": ["bce", "bce+dice"]}
+    >>> grid = cells(recipe, vary=vary, seeds=[0, 1])
+    >>> len(grid), grid[1].name, grid[1].recipe.loss.pixel
+    (8, 'u2netp, loss.pixel=bce+dice, seed 0', 'bce+dice')
+    >>> grid[1].folder
+    'u2netp-loss.pixel=bce+dice-seed0'
+    """
+    if SEED in vary:
+        raise InputError("the key seed is varied by seeds (--seed 0 --seed 1), not by vary")
+    seeds = [recipe.seed] if seeds is None else seeds
+    if not seeds:
+        raise InputError("expected at least one seed, got none")
+    if empty := [key for key, values in vary.items() if not values]:
+        raise InputError(f"expected at least one value of {empty[0]}, got none")
+    found = [
+        _cell(recipe, dict(zip(vary, values, strict=True)), seed)
+        for seed in seeds
+        for values in product(*vary.values())
+    ]
+    folder, count = Counter(cell.folder.lower() for cell in found).most_common(1)[0]
+    if count > 1:
+        names = [cell.name for cell in found if cell.folder.lower() == folder]
+        raise InputError(
+            f"expected cells that differ, got {' and '.join(names)} for the one folder {folder}: "
+            "name each value and each seed once"
+        )
+    return tuple(found)
+
+
+def _cell(recipe: Recipe, choice: Mapping[str, Any], seed: int) -> Cell:
+    design = ", ".join(
+        _text(value) if key == ARCH else f"{key}={_text(value)}" for key, value in choice.items()
+    )
+    design = design or recipe.model.arch
+    overrides = [f"{key}={json.dumps(v, ensure_ascii=False)}" for key, v in choice.items()]
+    try:
+        return Cell(design, recipe.with_overrides([*overrides, f"{SEED}={seed}"]))
+    except RecipeError as error:
+        raise RecipeError(f"cell {design}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,90 @@
+"""One cell of a grid: trained, found trained, or gone on with; or its error."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from anomaly_u2net.benchmark.cells import Cell
+from anomaly_u2net.errors import AnomalyU2NetError, InputError
+from anomaly_u2net.evaluation.runs import run_recipe
+from anomaly_u2net.inference.bundle import SPEC_NAME, read_spec
+from anomaly_u2net.training import Progress, train
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A cell with its finished run. minutes: of training and its validations, all sessions."""
+
+    cell: Cell
+    folder: Path
+    steps: int
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What kept a cell from its result."""
+
+    error: str
+
+
+def attempt(name: str, work: Callable[[], T]) -> T | Failed:
+    """What ``work`` returns, or its error, so that the other cells go on.
+
+    An error that is not one of ours is logged whole: out of memory, say, or a fault of this
+    package. An interruption is not caught.
+
+    >>> attempt("a division", lambda: 1 / 2)
+    0.5
+    """
+    try:
+        return work()
+    except AnomalyU2NetError as error:
+        return Failed(str(error))
+    except Exception as error:
+        logger.exception("%s failed", name)
+        return Failed(f"{type(error).__name__}: {error}")
+
+
+def train_cell(
+    cell: Cell,
+    out: str | Path,
+    *,
+    max_minutes: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Trained:
+    """Train ``cell`` into its folder under ``out``, unless that was done already.
+
+    A finished run of the same recipe is taken as it is, an unfinished one is resumed. Raises
+    `InputError` when the folder holds a run of another recipe, which is left alone, and as
+    `training.train`.
+    """
+    folder = Path(out) / cell.folder
+    begun = _check_own(folder, cell)
+    if not (folder / SPEC_NAME).is_file():
+        train(cell.recipe, folder, resume=begun, max_minutes=max_minutes, on_progress=on_progress)
+    last = json.loads((folder / "checkpoints" / "last.json").read_text(encoding="utf-8"))
+    return Trained(cell, folder, last["step"], last["seconds"] / 60)
+
+
+def _check_own(folder: Path, cell: Cell) -> bool:
+    """Whether ``folder`` holds a run of the cell, finished or not; nobody else's is touched."""
+    found = []
+    if begun := (folder / "recipe.yaml").is_file():
+        found.append(run_recipe(folder).digest)
+    if (folder / SPEC_NAME).is_file():
+        found.append(read_spec(folder).recipe_hash)
+    if any(digest != cell.recipe.digest for digest in found):
+        raise InputError(
+            f"{folder} holds a run of another recipe: expected {cell.recipe.digest[:12]}, found "
+            f"{found[0][:12]}: give another --out, or remove that folder"
+        )
+    return begun

@@ -1,0 +1,26 @@
+"""The tables on screen: a certificate is never tighter than what was certified."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from anomaly_u2net.cli.numbers import _cell, _engine, print_comparison
+from anomaly_u2net.evaluation import Measured
+
+
+def test_a_certificate_below_a_number_is_rounded_up() -> None:
+    number = Measured(0.5, certified=(0.5 - 1.04e-5, 0.5 + 1e-6))
+    assert _cell(number).splitlines() == ["0.5000", "±2e-05"]
+    exactly = Measured(0.5, certified=(0.5, 0.5))
+    assert _cell(exactly).splitlines() == ["0.5000", "±0e+00"]
+
+
+def test_the_certificate_of_a_run_is_rounded_up(capsys: pytest.CaptureFixture[str]) -> None:
+    result = SimpleNamespace(
+        engine="streaming", certified_within=1.21e-5, categories={}, split="test"
+    )
+    assert "within 1.3e-05 " in _engine(result)  # type: ignore[arg-type]
+    print_comparison(result, names=("a", "b"))  # type: ignore[arg-type]
+    assert "certified within 1.3e-05;" in capsys.readouterr().out
