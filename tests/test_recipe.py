@@ -75,6 +75,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         "but with model.deep_supervision fused_only (arch u2netp) there are none",
     ),
     (
+        {"loss": {"side_weights": [1] * 6}, "model": {"deep_supervision": "fused_only"}},
+        "loss.side_weights are for the losses on side outputs, but with model.deep_supervision fused",
+    ),
+    (
         {"loss": {"fused_weight": 0}, "model": {"arch": "dilated"}},
         "loss.fused_weight is 0, but with model.deep_supervision none (arch dilated) there is no",
     ),

@@ -81,12 +81,11 @@ class Recipe(Part):
                 f"train.defect_share {self.train.defect_share} of batch_size "
                 f"{self.train.batch_size} leaves no room for both good and defect images"
             )
-        sides = self.loss.side_weights
-        expected = self.model.sides
-        if sides is not None and len(sides) != expected:
-            raise ValueError(f"loss.side_weights needs {expected} numbers, got {len(sides)}")
         if self.model.supervision != "all":
             self._sides_are_not_asked_for()
+        sides, expected = self.loss.side_weights, self.model.sides
+        if sides is not None and len(sides) != expected:
+            raise ValueError(f"loss.side_weights needs {expected} numbers, got {len(sides)}")
         return self
 
     def _sides_are_not_asked_for(self) -> None:
@@ -95,6 +94,11 @@ class Recipe(Part):
             raise ValueError(
                 f"loss.side_target native is for the losses on side outputs, {alone} there are "
                 'none: use "resized", or model.deep_supervision all'
+            )
+        if self.loss.side_weights is not None:
+            raise ValueError(
+                f"loss.side_weights are for the losses on side outputs, {alone} there are none: "
+                "leave them out, or use model.deep_supervision all"
             )
         if not self.loss.fused_weight:
             raise ValueError(
