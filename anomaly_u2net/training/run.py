@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 #: The architectures that consist of nested Us, whose stages can be computed again.
-CHECKPOINTED = ("u2net", "u2netp", "small", "unet", "cascaded")
+CHECKPOINTED = ("u2net", "u2netp", "u2net_fast", "small", "unet", "cascaded")
 #: Batches from which a BatchNorm-folded warm start takes its statistics.
 WARM_START_BATCHES = 8
 

@@ -198,7 +198,7 @@ def test_checkpoint_trains_the_same_weights(tiny_recipe: Recipe, tmp_path: Path)
 @pytest.mark.parametrize("arch", ["hed", "dilated", "bidirectional"])
 def test_checkpoint_needs_stages(tiny_recipe: Recipe, tmp_path: Path, arch: str) -> None:
     overrides = ["train.checkpoint=true", f"model.arch={arch}", "model.depth=null"]
-    text = rf"train.checkpoint expects .* u2net, u2netp, small, unet, cascaded, got {arch}: set"
+    text = rf"train.checkpoint expects .* u2net, u2netp, u2net_fast, small, unet, cascaded, got {arch}: set"
     with pytest.raises(RecipeError, match=text):
         train(tiny_recipe.with_overrides(overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
