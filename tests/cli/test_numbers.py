@@ -19,8 +19,26 @@ def test_a_certificate_below_a_number_is_rounded_up() -> None:
 
 def test_the_certificate_of_a_run_is_rounded_up(capsys: pytest.CaptureFixture[str]) -> None:
     result = SimpleNamespace(
-        engine="streaming", certified_within=1.21e-5, categories={}, split="test"
+        engine="streaming", certified_within=1.21e-5, categories={}, split="test", too_close=()
     )
     assert "within 1.3e-05 " in _engine(result)  # type: ignore[arg-type]
     print_comparison(result, names=("a", "b"))  # type: ignore[arg-type]
-    assert "certified within 1.3e-05;" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "certified within 1.3e-05;" in printed
+    assert "too close" not in printed
+
+
+def test_numbers_that_lie_too_close_together_for_intervals_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = SimpleNamespace(
+        engine="streaming",
+        certified_within=0.0,
+        categories={},
+        split="test",
+        too_close=("pixel_auroc", "aupro_0.30"),
+    )
+    print_comparison(result, names=("a", "b"))  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert "certified within" not in printed  # no difference is left that it could speak of
+    assert "too close together for intervals of pixel AUROC, AUPRO @0.30: n/a" in printed
