@@ -47,7 +47,47 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"model": {"arch": "segnet"}},
         "model.arch: unknown architecture 'segnet': expected one of u2net, u2netp",
     ),
-    ({"model": {"width": 8}}, "model: width does not belong to arch u2netp"),
+    (
+        {"model": {"width": 8}},
+        "model: width does not belong to arch u2netp: set width to null (its keys: block, repeats,",
+    ),
+    (
+        {"model": {"arch": "u2net_fast", "block": "dense", "width": 8, "depth": 3}},
+        "model: block, width, depth do not belong to arch u2net_fast: set block to rsu, width to "
+        "null, depth to null (its keys: fuse, deep_supervision, init, prior)",
+    ),
+    (
+        {"model": {"arch": "smp/"}},
+        "model.arch: unknown architecture 'smp/': expected one of u2net,",
+    ),
+    ({"model": {"arch": "smp/unet"}}, "or smp/DECODER-ENCODER, as smp/unet-resnet18"),
+    ({"model": {"arch": "smp/unet-"}}, "unknown architecture 'smp/unet-'"),
+    (
+        {"model": {"arch": "cascaded", "repeats": 1}},
+        "model: expected 2 or more U-Nets in arch cascaded, got repeats 1: use arch unet",
+    ),
+    (
+        {"model": {"arch": "unet", "fuse": "mean"}},
+        "model: fuse mean changes nothing: with deep_supervision none (arch unet) there is a single",
+    ),
+    (
+        {"model": {"fuse": "mean", "deep_supervision": "none"}},
+        "set fuse to conv1x1, or deep_supervision to all",
+    ),
+    (
+        {"train": {"checkpoint": True}, "model": {"arch": "hed"}},
+        "train.checkpoint expects an architecture made of stages, one of u2net, u2netp, u2net_fast, "
+        "small, unet, cascaded, got hed: set it to false",
+    ),
+    (
+        {"augment": {"crop_on_defect": 0.5}},
+        "augment: crop_on_defect 0.5 changes nothing without crop: set crop, or crop_on_defect to",
+    ),
+    (
+        {"loss": {"edge_weight": 0.5}},
+        "loss: edge_weight 0.5 changes nothing with edge_band 0: set edge_band to 1 pixel or more, "
+        "or edge_weight to 0.25",
+    ),
     ({"model": {"arch": "small", "depth": 7}}, "model.depth: Input should be less than or equal"),
     ({"model": {"prior": 0.1, "init": "a.pth"}}, "model.prior is for training from scratch"),
     ({"input": {"size": 100}}, "input: size must be multiples of 32, got [100, 100]"),
@@ -185,6 +225,10 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         data["model"]["arch"] = "small"
     if last == "reduce":
         data["loss"]["pixel"] = "dice"
+    if last == "edge_weight":
+        data["loss"]["edge_band"] = 2
+    if last == "crop_on_defect":
+        data["augment"]["crop"] = 64
     before = Recipe.from_dict(copy.deepcopy(data)).digest
     value = data
     for part in key.split(".")[:-1]:

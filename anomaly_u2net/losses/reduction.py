@@ -26,7 +26,7 @@ def full(logits: Tensor) -> Tensor:
 
 
 def weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
-    """Σ weight·loss / Σ weight, scalar; 0 when all weights are 0.
+    """Σ weight·loss / Σ weight, scalar, divided by at least 1: 0 when all weights are 0.
 
     >>> weighted_mean(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0])).item()
     2.0

@@ -227,24 +227,24 @@ def separable(model: nn.Module) -> None:
     """Replace each 3×3 convolution of ``model``'s blocks by a depthwise 3×3 and a 1×1, in place.
 
     Source: Howard et al., arXiv 1704.04861, section 3.1; no normalisation between the two. The
-    first layer (from the image's few channels) stays whole.
+    network's first layer, which sees the image, stays whole, as there.
     """
-    for block in model.modules():
-        if isinstance(block, ConvBNReLU) and isinstance(block.conv, nn.Conv2d):
-            whole = block.conv
-            if whole.in_channels > 4:
-                block.conv = nn.Sequential(
-                    nn.Conv2d(
-                        whole.in_channels,
-                        whole.in_channels,
-                        3,
-                        padding=whole.padding,  # type: ignore[arg-type]
-                        dilation=whole.dilation,  # type: ignore[arg-type]
-                        groups=whole.in_channels,
-                        bias=False,
-                    ),
-                    nn.Conv2d(whole.in_channels, whole.out_channels, 1),
-                )
+    blocks = [part for part in model.modules() if isinstance(part, ConvBNReLU)]
+    for block in blocks[1:]:
+        whole = block.conv
+        if isinstance(whole, nn.Conv2d):
+            block.conv = nn.Sequential(
+                nn.Conv2d(
+                    whole.in_channels,
+                    whole.in_channels,
+                    3,
+                    padding=whole.padding,  # type: ignore[arg-type]
+                    dilation=whole.dilation,  # type: ignore[arg-type]
+                    groups=whole.in_channels,
+                    bias=False,
+                ),
+                nn.Conv2d(whole.in_channels, whole.out_channels, 1),
+            )
 
 
 def halve(x: Tensor) -> Tensor:

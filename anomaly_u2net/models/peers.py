@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models.sides import SideNet
+from anomaly_u2net.recipe.part import hint
 from anomaly_u2net.resources import require_extra
 from anomaly_u2net.types import STRIDE, SideLogits
 
@@ -50,7 +51,7 @@ def _make(name: str, *, in_channels: int, classes: int) -> Any:
 
     decoder, _, encoder = name.removeprefix(PREFIX).partition("-")
     known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
-    if decoder not in known or not encoder:
+    if decoder not in known:
         raise InputError(
             f"unknown model.arch {name!r}: expected smp/DECODER-ENCODER, as smp/unet-resnet18; "
             f"decoders are {', '.join(known)}"
@@ -60,4 +61,11 @@ def _make(name: str, *, in_channels: int, classes: int) -> Any:
             decoder, encoder, encoder_weights=None, in_channels=in_channels, classes=classes
         )
     except KeyError as error:
-        raise InputError(f"unknown encoder {encoder!r} in model.arch {name!r}: {error}") from error
+        nearest = hint(encoder, smp.encoders.get_encoder_names())
+        raise InputError(f"unknown encoder {encoder!r} in model.arch {name!r}{nearest}") from error
+    except (ValueError, RuntimeError) as error:  # a pair that does not go together
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"segmentation_models_pytorch cannot make model.arch {name!r} ({reason}): "
+            "take another encoder or decoder"
+        ) from error

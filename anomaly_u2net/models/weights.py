@@ -24,6 +24,9 @@ Network = TypeVar("Network", bound=SideNet)
 #: Encoder stages of U²-Net†.
 P_STAGES = 6
 
+#: What decides which weights a model has.
+CHECK = "check model.arch, model.fuse and model.deep_supervision"
+
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
 
@@ -35,8 +38,10 @@ def load_weights(model: Network, path: str | Path) -> Network:
     convolutions; BatchNorm becomes neutral, so the output is the file's output.
 
     A model that works at half the image's size (``stem``) takes the weights of one that sees all of
-    it: its output is then that network's on the image averaged over 2 × 2 pixels. `u2net_fast` takes
-    its four stages from U²-Net†'s six.
+    it. What it says is then what that network says on the image averaged over 2 × 2 pixels: with
+    ``unshuffle2_learned`` all outputs, each value for a 2 × 2 square; with ``unshuffle2`` only the
+    native sides, as they are resized to the whole size in one step. `u2net_fast` takes its four
+    stages from U²-Net†'s six.
 
     Raises `ModelFileError` for a missing, damaged, unsafe or unfitting file.
     """
@@ -51,7 +56,7 @@ def load_weights(model: Network, path: str | Path) -> Network:
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     if any(key.startswith("stage1.") for key in state) and _is_papers(model):
         assert isinstance(model, U2Net)
-        state = from_authors_keys(state, model)
+        state = from_authors_keys(state, u2netp() if model.taken else model)
     state = _for_design(state, model)
     _fit(model, state, path)
     model.load_state_dict(state)
@@ -205,13 +210,19 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         raise ModelFileError(f"{path}: not a whole ONNX file: {error}") from error
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     # Both graphs run stage by stage, so the n-th convolution there is the n-th one here.
+    if any(node.op_type == "BatchNormalization" for node in graph.node):
+        raise ModelFileError(
+            f"{path}: its BatchNorm is not folded: give the .pth, or export with folding"
+        )
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    source = u2netp() if isinstance(model, U2Net) and model.taken else model
-    names = [name for name, module in source.named_modules() if isinstance(module, nn.Conv2d)]
+    names = _convolutions(model)
+    if isinstance(model, U2Net) and model.taken and len(convolutions) != len(names):
+        whole = _convolutions(u2netp())
+        names = whole if len(convolutions) == len(whole) else names
     if len(convolutions) != len(names):
         raise ModelFileError(
             f"{path}: expected {len(names)} convolutions, got {len(convolutions)}: "
-            "the file is of another architecture (u2net and u2netp differ)"
+            f"the file is of another architecture (u2net and u2netp differ): {CHECK}"
         )
     state = {}
     for name, node in zip(names, convolutions, strict=True):
@@ -225,6 +236,10 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         if isinstance(module, ConvBNReLU):
             module.bn.reset_parameters()  # mean 0, variance 1, scale 1, shift 0
             nn.init.constant_(module.bn.weight, (1 + module.bn.eps) ** 0.5)
+
+
+def _convolutions(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
 
 
 def _for_design(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor]:
@@ -258,8 +273,9 @@ def _cut(state: Mapping[str, Tensor], taken: tuple[int, ...]) -> dict[str, Tenso
         prefix = next((old for old in names if key.startswith(old)), None)
         if prefix is not None:
             kept[names[prefix] + key.removeprefix(prefix)] = value
-    kept["fuse.weight"] = state["fuse.weight"][:, list(taken)]
-    kept["fuse.bias"] = state["fuse.bias"]
+    if "fuse.weight" in state:  # with model.fuse mean there is none
+        kept["fuse.weight"] = state["fuse.weight"][:, list(taken)]
+        kept["fuse.bias"] = state["fuse.bias"]
     return kept
 
 
@@ -291,11 +307,11 @@ def _fit(model: SideNet, state: Mapping[str, Tensor], path: Path) -> None:
         if keys:
             raise ModelFileError(
                 f"{path}: does not fit the model: {len(keys)} keys {what}, the first is {keys[0]!r}: "
-                "check model.arch"
+                f"{CHECK}"
             )
     if shapes:
         key = shapes[0]
         raise ModelFileError(
             f"{path}: does not fit the model: {key!r} has shape {tuple(state[key].shape)}, "
-            f"expected {tuple(wanted[key].shape)} ({len(shapes)} such keys): check model.arch"
+            f"expected {tuple(wanted[key].shape)} ({len(shapes)} such keys): {CHECK}"
         )

@@ -61,6 +61,16 @@ class LossRecipe(Part):
         return self
 
     @model_validator(mode="after")
+    def _edge_weight_has_an_effect(self) -> LossRecipe:
+        default = type(self).model_fields["edge_weight"].default
+        if self.edge_weight != default and not self.edge_band:
+            raise ValueError(
+                f"edge_weight {self.edge_weight} changes nothing with edge_band 0: set edge_band "
+                f"to 1 pixel or more, or edge_weight to {default}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_counts(self) -> LossRecipe:
         if not self.fused_weight and self.side_weights is not None and not any(self.side_weights):
             raise ValueError("side_weights and fused_weight are all 0: nothing would be learnt")

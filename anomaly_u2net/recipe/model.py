@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -27,6 +28,8 @@ MODEL_KEYS: dict[str, frozenset[str]] = {
     "dilated": frozenset({"width", "conv"}),
     "bidirectional": frozenset(_PYRAMID),
 }
+#: The architectures that consist of nested Us, whose stages can be computed again.
+CHECKPOINTED = ("u2net", "u2netp", "u2net_fast", "small", "unet", "cascaded")
 #: What ``model.arch`` may name, besides ``smp/DECODER-ENCODER``.
 ARCHITECTURES = tuple(MODEL_KEYS)
 
@@ -45,9 +48,11 @@ class ModelRecipe(Part):
     repeats: Annotated[int, Field(ge=1, le=8)] | None = Field(
         None, description="blocks in a row in each stage (null: 1); of cascaded, U-Nets (null: 2)"
     )
-    width: Positive | None = Field(None, description="channels; u2net and u2netp have their own")
+    width: Positive | None = Field(
+        None, description="channels; u2net, u2netp and u2net_fast have their own"
+    )
     depth: Annotated[int, Field(ge=2, le=6)] | None = Field(
-        None, description="stages; u2net and u2netp have their own"
+        None, description="stages; u2net, u2netp and u2net_fast have their own"
     )
     mid: Positive | None = Field(None, description="channels inside the blocks of small")
     stem: Literal["full", "unshuffle2", "unshuffle2_learned"] = Field(
@@ -71,19 +76,40 @@ class ModelRecipe(Part):
     @field_validator("arch")
     @classmethod
     def _arch_is_known(cls, arch: str) -> str:
-        if arch not in ARCHITECTURES and not arch.startswith("smp/"):
+        if arch not in ARCHITECTURES and not re.fullmatch(r"smp/\w+-\S+", arch):
             names = ", ".join(ARCHITECTURES)
             raise ValueError(
-                f"unknown architecture {arch!r}: expected one of {names}, or smp/DECODER-ENCODER"
+                f"unknown architecture {arch!r}: expected one of {names}, or smp/DECODER-ENCODER, "
+                "as smp/unet-resnet18"
             )
         return arch
 
     @model_validator(mode="after")
     def _keys_belong_to_the_arch(self) -> ModelRecipe:
-        own = MODEL_KEYS.get(self.arch, frozenset()) | {"init", "prior", "arch"}
-        for name, field in type(self).model_fields.items():
-            if name not in own and getattr(self, name) != field.default:
-                raise ValueError(f"{name} does not belong to arch {self.arch}")
+        fields = {name: field for name, field in type(self).model_fields.items() if name != "arch"}
+        own = MODEL_KEYS.get(self.arch, frozenset()) | {"init", "prior"}
+        others = [n for n, f in fields.items() if n not in own and getattr(self, n) != f.default]
+        if others:
+            verb = "do" if len(others) > 1 else "does"
+            back = ", ".join(f"{n} to {_yaml(fields[n].default)}" for n in others)
+            keys = ", ".join(name for name in fields if name in own)
+            raise ValueError(
+                f"{', '.join(others)} {verb} not belong to arch {self.arch}: set {back} "
+                f"(its keys: {keys})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_do_something(self) -> ModelRecipe:
+        if self.arch == "cascaded" and self.repeats == 1:
+            raise ValueError(
+                "expected 2 or more U-Nets in arch cascaded, got repeats 1: use arch unet"
+            )
+        if self.fuse != "conv1x1" and self.supervision == "none":
+            raise ValueError(
+                f"fuse {self.fuse} changes nothing: with deep_supervision none (arch {self.arch}) "
+                "there is a single output: set fuse to conv1x1, or deep_supervision to all"
+            )
         return self
 
     @property
@@ -106,3 +132,7 @@ class ModelRecipe(Part):
             return self.repeats or 2
         own = {"u2net": 6, "u2netp": 6, "u2net_fast": 4, "small": SMALL_DEPTH}
         return self.depth or own.get(self.arch, RIVAL_DEPTH)
+
+
+def _yaml(value: object) -> str:
+    return "null" if value is None else str(value)

@@ -29,8 +29,15 @@ class Part(BaseModel):
         return value
 
 
+#: Known names that a message lists.
+SHOWN = 20
+
+
 def hint(name: str, known: Iterable[str]) -> str:
-    """The nearest known name to ``name``, or all of them, in brackets."""
+    """The nearest known name to ``name``, or else the known ones (at most 20), in brackets."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f" (known here: {', '.join(known)})"
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    rest = ["…"] if len(known) > SHOWN else []
+    return f" (known here: {', '.join([*known[:SHOWN], *rest])})"

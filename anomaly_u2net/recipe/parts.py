@@ -75,6 +75,16 @@ class AugmentRecipe(Part):
             raise ValueError(f"scale must be [low, high] within 0.1..10, got {list(self.scale)}")
         return self
 
+    @model_validator(mode="after")
+    def _crop_on_defect_has_an_effect(self) -> AugmentRecipe:
+        default = type(self).model_fields["crop_on_defect"].default
+        if self.crop_on_defect != default and self.crop is None:
+            raise ValueError(
+                f"crop_on_defect {self.crop_on_defect} changes nothing without crop: set crop, or "
+                f"crop_on_defect to {default}"
+            )
+        return self
+
 
 class TrainRecipe(Part):
     """How long, how fast, on what."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.files import sha256_json, write_text
 from anomaly_u2net.recipe.loss import LossRecipe
-from anomaly_u2net.recipe.model import ModelRecipe
+from anomaly_u2net.recipe.model import CHECKPOINTED, ModelRecipe
 from anomaly_u2net.recipe.part import Part, hint
 from anomaly_u2net.recipe.parts import (
     AugmentRecipe,
@@ -80,6 +80,11 @@ class Recipe(Part):
             raise ValueError(
                 f"train.defect_share {self.train.defect_share} of batch_size "
                 f"{self.train.batch_size} leaves no room for both good and defect images"
+            )
+        if self.train.checkpoint and self.model.arch not in CHECKPOINTED:
+            raise ValueError(
+                f"train.checkpoint expects an architecture made of stages, one of "
+                f"{', '.join(CHECKPOINTED)}, got {self.model.arch}: set it to false"
             )
         if self.model.supervision != "all":
             self._sides_are_not_asked_for()

@@ -112,10 +112,10 @@ class Keeper(Callback):
         batches = loop["epoch_loop.batch_progress"]
         batches["current"] = dict.fromkeys(batches["current"], 0)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """With a time limit: learn from a few images how long a validation will take."""
         assert isinstance(pl_module, TrainingModule)
-        if self.clock.limit is None or not self.validation:
+        if self.clock.limit is None or not self.validation or not trainer.is_global_zero:
             return
         probe = self.validation[:: math.ceil(len(self.validation) / PROBE_IMAGES)]
         begun = time.monotonic()
@@ -123,10 +123,21 @@ class Keeper(Callback):
         taken = time.monotonic() - begun
         self.clock.validation = taken * len(self.validation) / len(probe)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any
+    ) -> None:
+        """With a time limit: the first process tells all of them how much of it has passed.
+
+        This comes before the learning rate of the next step is set, and every process comes by.
+        """
         if self.clock.limit is not None:
-            over = self.clock.fraction() >= 1
-            trainer.should_stop = trainer.strategy.reduce_boolean_decision(over, all=False)
+            assert isinstance(pl_module, TrainingModule)
+            pl_module.elapsed = trainer.strategy.broadcast(self.clock.fraction())
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self.clock.limit is not None:
+            assert isinstance(pl_module, TrainingModule)
+            trainer.should_stop = pl_module.elapsed >= 1
         if trainer.is_global_zero and self.on_progress is not None:
             self.on_progress(self._progress(trainer.global_step))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,13 +26,12 @@ from anomaly_u2net.types import Batch
 class TrainingModule(LightningModule):
     """``model`` under training and ``average``, its exponential moving average.
 
-    ``elapsed`` tells which fraction of the allowed time has passed (0 without a limit), so that
-    the learning rate of a run with ``--max-minutes`` still comes down to zero.
+    ``elapsed`` is the fraction of the allowed time that has passed (0 without a limit), so that the
+    learning rate of a run with ``--max-minutes`` still comes down to zero. `Keeper` sets it, the
+    same in every process: different rates would part their weights.
     """
 
-    def __init__(
-        self, model: SideNet, recipe: Recipe, *, elapsed: Callable[[], float] = lambda: 0.0
-    ) -> None:
+    def __init__(self, model: SideNet, recipe: Recipe) -> None:
         super().__init__()
         channels_last(model)
         if recipe.train.checkpoint:
@@ -41,7 +39,7 @@ class TrainingModule(LightningModule):
         self.model = model
         self.recipe = recipe
         self.average = copy.deepcopy(model).requires_grad_(False) if recipe.train.ema else None
-        self._elapsed = elapsed
+        self.elapsed = 0.0
         self.interval = Interval()
 
     @property
@@ -112,7 +110,7 @@ class TrainingModule(LightningModule):
         warm = min(1.0, (step + 1) / (settings.warmup + 1))
         if settings.schedule == "constant":
             return warm
-        done = min(1.0, max(step / settings.steps, self._elapsed()))
+        done = min(1.0, max(step / settings.steps, self.elapsed))
         return warm * (1 + math.cos(math.pi * done)) / 2
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:

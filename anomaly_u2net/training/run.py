@@ -41,8 +41,6 @@ from anomaly_u2net.types import ImageRecord
 logger = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-#: The architectures that consist of nested Us, whose stages can be computed again.
-CHECKPOINTED = ("u2net", "u2netp", "u2net_fast", "small", "unet", "cascaded")
 #: Batches from which a BatchNorm-folded warm start takes its statistics.
 WARM_START_BATCHES = 8
 
@@ -78,8 +76,9 @@ def train(
     """
     out = Path(out)
     clock = Clock(None if max_minutes is None else max_minutes * 60)
-    _check(recipe, max_minutes)
-    records = _records(recipe)
+    check_limit(max_minutes)
+    check_settings(recipe)
+    records = split_data(recipe)
     resume_from = _prepare_folder(out, recipe, records, resume=resume)
     parts = {split: [r for r in records if r.split == split] for split in ("train", "validation")}
     if recipe.train.select != "last" and not any(r.defective for r in parts["validation"]):
@@ -93,7 +92,7 @@ def train(
     loader = _loader(recipe, parts["train"], resume_from)
     if resume_from is None:
         _initialise(model, recipe, loader)
-    module = TrainingModule(model, recipe, elapsed=clock.fraction)
+    module = TrainingModule(model, recipe)
     keeper = Keeper(
         out,
         recipe=recipe,
@@ -106,10 +105,15 @@ def train(
     return _finish(out, model, recipe, keeper)
 
 
-def _check(recipe: Recipe, max_minutes: float | None) -> None:
+def check_limit(max_minutes: float | None) -> None:
+    """Raise `InputError` unless ``max_minutes`` is a time, or None."""
     if max_minutes is not None and not max_minutes > 0:
         raise InputError(f"max_minutes must be positive, got {max_minutes}")
-    init = _init_path(recipe)
+
+
+def check_settings(recipe: Recipe) -> None:
+    """Raise `ModelFileError` or `RecipeError` for what this machine does not have."""
+    init = init_path(recipe)
     if init is not None and not init.is_file():
         raise ModelFileError(f"{init}: no such weights file (model.init): check the path")
     settings = recipe.train
@@ -117,14 +121,19 @@ def _check(recipe: Recipe, max_minutes: float | None) -> None:
         raise RecipeError("train.accelerator is cuda, but torch sees no GPU: use auto or cpu")
     if settings.precision == "fp16" and not on_gpu(settings):
         raise RecipeError("train.precision fp16 needs a GPU: use fp32 (or bf16) on a CPU")
-    if settings.checkpoint and recipe.model.arch not in CHECKPOINTED:
-        raise RecipeError(
-            f"train.checkpoint expects an architecture made of stages, one of "
-            f"{', '.join(CHECKPOINTED)}, got {recipe.model.arch}: set it to false"
-        )
 
 
-def _records(recipe: Recipe) -> list[ImageRecord]:
+def check_folder(out: Path) -> None:
+    """Raise `InputError` when ``out`` is there, neither empty nor a run."""
+    if out.exists() and not (out / "recipe.yaml").is_file():
+        if not out.is_dir() or any(out.iterdir()):
+            raise InputError(
+                f"{out} exists and is not a run: expected a new or empty folder as --out"
+            )
+
+
+def split_data(recipe: Recipe) -> list[ImageRecord]:
+    """The images that ``recipe`` is trained with, each with its split; raises `DatasetError`."""
     data = recipe.data
     found = index_dataset(recipe.data_root(), card=data.card, categories=data.categories)
     records = split_records(
@@ -154,8 +163,7 @@ def _prepare_folder(
                 f"anomaly-u2net train {saved} --out {out} --resume; "
                 "for a changed recipe give another --out"
             )
-    elif out.exists() and not saved.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not a run: expected a new or empty folder as --out")
+    check_folder(out)
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         recipe.save(saved)
@@ -188,7 +196,7 @@ def _environment(recipe: Recipe) -> dict[str, Any]:
         "numpy",
         "opencv-python-headless",
     ]
-    init = _init_path(recipe)
+    init = init_path(recipe)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -235,7 +243,7 @@ def _loader(
 def _initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
     if recipe.model.prior is not None:
         model.set_prior(recipe.model.prior)
-    init = _init_path(recipe)
+    init = init_path(recipe)
     if init is None:
         return
     load_weights(model, init)
@@ -244,7 +252,8 @@ def _initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None
         reestimate_batchnorm(model, batches)
 
 
-def _init_path(recipe: Recipe) -> Path | None:
+def init_path(recipe: Recipe) -> Path | None:
+    """``model.init`` with ``~`` and ``$VARIABLES`` expanded."""
     init = recipe.model.init
     return None if init is None else Path(os.path.expandvars(init)).expanduser()
 

@@ -56,7 +56,7 @@ def test_nothing_asked_for_changes_nothing() -> None:
 )
 def test_image_and_mask_move_together(seed: int, crop: int | None, **changes: Any) -> None:
     """The bright oblong and the mask still lie on each other, wherever they went."""
-    chosen = recipe(crop=crop, crop_on_defect=1, **changes)
+    chosen = recipe(crop=crop, **({"crop_on_defect": 1} if crop else {}), **changes)
     image, mask, weight = run(marked(), chosen, seed)
     side = crop or 80
     assert image.shape == (side, side, 3)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from anomaly_u2net.errors import ModelFileError
+from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import (
     U2Net,
     build_model,
@@ -19,6 +20,7 @@ from anomaly_u2net.models import (
     u2netp,
 )
 from anomaly_u2net.models.u2net import FAST, small_stages
+from anomaly_u2net.models.weights import to_authors_keys
 from anomaly_u2net.recipe import ModelRecipe
 
 
@@ -62,7 +64,7 @@ def same_as_in_u2netp(model: U2Net, source: U2Net) -> None:
 def cut_with_a_full_stem() -> U2Net:
     encoder, _ = small_stages(width=64, mid=16, depth=6)
     encoder = [encoder[k] for k in FAST]
-    return U2Net(encoder, encoder[-2::-1], taken=FAST)
+    return U2Net(encoder, encoder[-2::-1], upsample="nearest", taken=FAST)
 
 
 def test_a_cut_takes_its_stages_from_u2netp(tmp_path: Path) -> None:
@@ -70,6 +72,73 @@ def test_a_cut_takes_its_stages_from_u2netp(tmp_path: Path) -> None:
     source = u2netp()
     save_weights(source, tmp_path / "p.safetensors")
     same_as_in_u2netp(load_weights(cut_with_a_full_stem(), tmp_path / "p.safetensors"), source)
+
+
+def test_the_fast_network_is_the_cut_one_on_the_averaged_image(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_weights(u2netp(), tmp_path / "p.safetensors")
+    cut = load_weights(cut_with_a_full_stem(), tmp_path / "p.safetensors").eval()
+    fast = load_weights(u2net_fast(), tmp_path / "p.safetensors").eval()
+    x = torch.randn(1, 3, 96, 128)
+    with torch.no_grad():
+        expected, found = cut(F.avg_pool2d(x, 2)), fast(x)
+    assert expected.fused.std() > 0.01
+    for mine, theirs in zip(
+        (found.fused, *found.sides), (expected.fused, *expected.sides), strict=True
+    ):
+        each_for_four = F.interpolate(theirs, scale_factor=2.0)
+        torch.testing.assert_close(mine, each_for_four, rtol=1e-4, atol=1e-5)
+
+
+def test_the_authors_file_starts_the_fast_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = u2netp()
+    torch.save(to_authors_keys(source.state_dict(), source), tmp_path / "u2netp.pth")
+    same_as_in_u2netp(load_weights(cut_with_a_full_stem(), tmp_path / "u2netp.pth"), source)
+    save_weights(source, tmp_path / "p.safetensors")
+    expected = load_weights(u2net_fast(), tmp_path / "p.safetensors").state_dict()
+    found = load_weights(u2net_fast(), tmp_path / "u2netp.pth").state_dict()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+def test_the_fast_network_reads_its_own_onnx_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = u2net_fast().eval()
+    export_onnx(model, tmp_path / "fast.onnx")
+    again = load_weights(u2net_fast(), tmp_path / "fast.onnx").eval()
+    x = torch.randn(1, 3, 65, 70)
+    with torch.no_grad():
+        torch.testing.assert_close(again(x).fused, model(x).fused, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "text"),
+    [
+        ({"fuse": "mean"}, {}, r"2 keys missing, the first is 'fuse\.weight'"),
+        ({}, {"fuse": "mean"}, r"2 keys unknown, the first is 'fuse\.weight'"),
+        ({"deep_supervision": "none"}, {}, r"keys missing, the first is 'sides\.1\.weight'"),
+        ({}, {"deep_supervision": "none"}, r"keys unknown, the first is 'sides\.1\.weight'"),
+    ],
+)
+def test_other_outputs_than_the_files_are_refused(
+    source: dict[str, Any], target: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    save_weights(build_model(ModelRecipe(arch="u2netp", **source)), tmp_path / "p.safetensors")
+    model = build_model(ModelRecipe(arch="u2net_fast", **target))
+    hint = r": check model\.arch, model\.fuse and model\.deep_supervision$"
+    with pytest.raises(ModelFileError, match=text + hint):
+        load_weights(model, tmp_path / "p.safetensors")
+
+
+def test_the_mean_fusion_starts_from_a_file_with_one(tmp_path: Path) -> None:
+    source = build_model(ModelRecipe(arch="u2netp", fuse="mean"))
+    save_weights(source, tmp_path / "p.safetensors")
+    model = build_model(ModelRecipe(arch="u2net_fast", fuse="mean"))
+    load_weights(model, tmp_path / "p.safetensors")
+    torch.testing.assert_close(
+        model.state_dict()["sides.3.bias"], source.state_dict()["sides.4.bias"].repeat(4)
+    )
 
 
 def test_the_fast_network_reads_its_own_weights_back(tmp_path: Path) -> None:

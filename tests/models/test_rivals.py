@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import U2Net, build_model, load_weights, save_weights
 from anomaly_u2net.models.blocks import (
     BLOCKS,
+    ConvBNReLU,
     Dense,
     Inception,
     Plain,
@@ -84,7 +86,9 @@ def test_every_parameter_of_every_network_learns(name: str) -> None:
     assert dead == []
 
 
-@pytest.mark.parametrize("name", ["pyramid", "unshuffle2_learned"])
+@pytest.mark.parametrize(
+    "name", ["pyramid", "unshuffle2_learned", "u2net_fast", "nearest", "bidirectional"]
+)
 def test_the_less_usual_parts_export(name: str, tmp_path: Path) -> None:
     """At another batch, height and width than the exporter's example."""
     import onnxruntime
@@ -167,6 +171,30 @@ def test_separable_keeps_the_maps_sizes_and_the_first_layer() -> None:
     assert block(torch.zeros(1, 3, 9, 9)).shape == (1, 8, 9, 9)
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ModelRecipe(arch="small", width=4),
+        ModelRecipe(arch="small", width=16, stem="unshuffle2"),
+        ModelRecipe(arch="cascaded", width=4, depth=2),
+        ModelRecipe(arch="bidirectional", width=4, depth=2),
+    ],
+    ids=lambda recipe: f"{recipe.arch}, {recipe.stem}",
+)
+def test_only_the_layer_that_sees_the_image_stays_whole(recipe: ModelRecipe) -> None:
+    model = build_model(recipe)
+    seen: list[nn.Module] = []
+    for block in model.modules():
+        if isinstance(block, ConvBNReLU):
+            block.register_forward_hook(lambda block, inputs, output: seen.append(block))
+    model.eval()(torch.zeros(1, 3, 32, 32))
+    separable(model)
+    whole = [block for block in model.modules()
+             if isinstance(block, ConvBNReLU) and isinstance(block.conv, nn.Conv2d)]  # fmt: skip
+    assert len(whole) == 1
+    assert whole[0] is seen[0]
+
+
 def test_a_u_net_has_one_output_and_doubling_channels() -> None:
     model = unet(width=4, depth=5)
     assert [stage[1].conv.out_channels for stage in model.encoder] == [4, 8, 16, 32, 32]  # type: ignore[index]
@@ -239,9 +267,9 @@ def test_the_prior_reaches_every_output(name: str) -> None:
     model = build_model(DESIGNS[name])
     model.set_prior(0.01)
     with torch.no_grad():
-        logits = model.eval()(torch.zeros(1, 3, 64, 64))
+        logits = model.eval()(torch.randn(1, 3, 64, 64))
     for output in (logits.fused, *logits.sides):
-        assert abs(output.sigmoid().mean().item() - 0.01) < 0.01
+        assert abs(output.mean().item() - math.log(0.01 / 0.99)) < 0.5
 
 
 @pytest.mark.parametrize(("keys", "text"), [
@@ -249,6 +277,8 @@ def test_the_prior_reaches_every_output(name: str) -> None:
     ({"arch": "u2netp", "width": 8}, "width does not belong to arch u2netp"),
     ({"arch": "hed", "deep_supervision": "none"}, "deep_supervision does not belong to arch hed"),
     ({"arch": "smp/unet-resnet18", "fuse": "mean"}, "fuse does not belong to arch smp/unet-resnet18"),
+    ({"arch": "cascaded", "depth": 3, "block": "dense", "mid": 8},
+     r"block, mid do not belong to arch cascaded: set block to rsu, mid to null \(its keys: repeats,"),
     ({"arch": "segnet"}, "unknown architecture 'segnet': expected one of u2net, u2netp, u2net_fast"),
 ])  # fmt: skip
 def test_keys_of_another_architecture_are_refused(keys: dict[str, str], text: str) -> None:
@@ -292,12 +322,28 @@ class TestPeer:
             logits = model.eval()(torch.randn(1, 3, 45, 70))
         assert logits.fused.shape == (1, 1, 45, 70)
         assert logits.sides == ()
-        assert abs(logits.fused.sigmoid().mean().item() - 0.01) < 0.01
+        assert abs(logits.fused.mean().item() - math.log(0.01 / 0.99)) < 0.5
 
     def test_unknown_names_are_refused(self) -> None:
         with pytest.raises(
             InputError, match=r"unknown model\.arch 'smp/foo-resnet18': expected smp/"
         ):
             build_model(ModelRecipe(arch="smp/foo-resnet18"))
-        with pytest.raises(InputError, match=r"unknown encoder 'resnet1' in model\.arch"):
+        with pytest.raises(InputError, match=r"unknown encoder 'resnet1' in .*\(did you mean 'r"):
             build_model(ModelRecipe(arch="smp/unet-resnet1"))
+        with pytest.raises(InputError, match=r"unknown encoder 'zzz' in .*known here: .*…\)$") as e:
+            build_model(ModelRecipe(arch="smp/unet-zzz"))
+        assert len(str(e.value)) < 400
+
+    @pytest.mark.parametrize(("arch", "reason"), [
+        ("smp/unetplusplus-mit_b0", "not support encoder_name=mit_b0"),
+        ("smp/deeplabv3plus-densenet121", "do not support dilated mode"),
+        ("smp/dpt-resnet18", "Only Timm encoders are supported for DPT"),
+        ("smp/unet-tu-nonsense", r"Unknown model \(nonsense\)"),
+    ])  # fmt: skip
+    def test_what_does_not_go_together_is_refused(self, arch: str, reason: str) -> None:
+        text = (
+            rf"cannot make model\.arch '{arch}' \(.*{reason}.*\): take another encoder or decoder$"
+        )
+        with pytest.raises(InputError, match=text):
+            build_model(ModelRecipe(arch=arch))

@@ -302,6 +302,18 @@ def test_a_folded_onnx_of_another_architecture(tmp_path: Path) -> None:
         load_weights(tiny(), path)
 
 
+def test_an_onnx_whose_batchnorm_is_not_folded(tmp_path: Path) -> None:
+    path = folded_onnx(tmp_path / "a.onnx", tiny())
+    model = onnx.load(path)
+    names = ["scale", "shift", "mean", "variance"]
+    model.graph.node.append(helper.make_node("BatchNormalization", ["y0", *names], ["n"]))
+    onnx.save(model, path)
+    with pytest.raises(
+        ModelFileError, match=r"a\.onnx: its BatchNorm is not folded: give the \.pth"
+    ):
+        load_weights(tiny(), path)
+
+
 def test_a_folded_onnx_without_a_stored_weight(tmp_path: Path) -> None:
     path = folded_onnx(tmp_path / "a.onnx", tiny(), store=False)
     with pytest.raises(ModelFileError, match="convolution conv0 has no stored weight and bias"):
