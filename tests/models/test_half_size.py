@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional as F
 
 from anomaly_u2net.errors import ModelFileError
-from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import (
     U2Net,
     build_model,
@@ -46,7 +45,7 @@ def test_a_network_at_half_size_takes_the_weights_of_a_whole_one(
         torch.testing.assert_close(found.fused, fused, rtol=1e-5, atol=1e-5)
 
 
-def same_as_in_u2netp(model: U2Net, source: U2Net) -> None:
+def assert_same_as_in_u2netp(model: U2Net, source: U2Net) -> None:
     """Stage by stage, ``model``, a cut with a full stem, computes what ``source`` does."""
     pairs = [(model.encoder[new], source.encoder[old]) for new, old in enumerate(FAST)]
     pairs += [
@@ -71,7 +70,9 @@ def test_a_cut_takes_its_stages_from_u2netp(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = u2netp()
     save_weights(source, tmp_path / "p.safetensors")
-    same_as_in_u2netp(load_weights(cut_with_a_full_stem(), tmp_path / "p.safetensors"), source)
+    assert_same_as_in_u2netp(
+        load_weights(cut_with_a_full_stem(), tmp_path / "p.safetensors"), source
+    )
 
 
 def test_the_fast_network_is_the_cut_one_on_the_averaged_image(tmp_path: Path) -> None:
@@ -94,22 +95,12 @@ def test_the_authors_file_starts_the_fast_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = u2netp()
     torch.save(to_authors_keys(source.state_dict(), source), tmp_path / "u2netp.pth")
-    same_as_in_u2netp(load_weights(cut_with_a_full_stem(), tmp_path / "u2netp.pth"), source)
+    assert_same_as_in_u2netp(load_weights(cut_with_a_full_stem(), tmp_path / "u2netp.pth"), source)
     save_weights(source, tmp_path / "p.safetensors")
     expected = load_weights(u2net_fast(), tmp_path / "p.safetensors").state_dict()
     found = load_weights(u2net_fast(), tmp_path / "u2netp.pth").state_dict()
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
-
-
-def test_the_fast_network_reads_its_own_onnx_back(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = u2net_fast().eval()
-    export_onnx(model, tmp_path / "fast.onnx")
-    again = load_weights(u2net_fast(), tmp_path / "fast.onnx").eval()
-    x = torch.randn(1, 3, 65, 70)
-    with torch.no_grad():
-        torch.testing.assert_close(again(x).fused, model(x).fused, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +109,7 @@ def test_the_fast_network_reads_its_own_onnx_back(tmp_path: Path) -> None:
         ({"fuse": "mean"}, {}, r"2 keys missing, the first is 'fuse\.weight'"),
         ({}, {"fuse": "mean"}, r"2 keys unknown, the first is 'fuse\.weight'"),
         ({"deep_supervision": "none"}, {}, r"keys missing, the first is 'sides\.1\.weight'"),
-        ({}, {"deep_supervision": "none"}, r"keys unknown, the first is 'sides\.1\.weight'"),
+        ({}, {"deep_supervision": "none"}, r"8 keys unknown, the first is 'sides\.1\.bias'"),
     ],
 )
 def test_other_outputs_than_the_files_are_refused(
@@ -159,7 +150,7 @@ def test_weights_of_u2netp_do_not_fit_a_cut_of_another_shape(tmp_path: Path) -> 
 
 
 def test_the_public_weights_start_the_fast_network(public_onnx: Path) -> None:
-    same_as_in_u2netp(
+    assert_same_as_in_u2netp(
         load_weights(cut_with_a_full_stem(), public_onnx), load_weights(u2netp(), public_onnx)
     )
     load_weights(u2net_fast(), public_onnx)
