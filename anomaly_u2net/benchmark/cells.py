@@ -46,7 +46,8 @@ def cells(
     vary: recipe key → values. All designs of the first seed come first, so that a grid cut short
     still compares them. Raises `RecipeError` when any combination is not a recipe (an unknown key,
     a value that does not fit), naming it, before anything is trained; `InputError` for no values,
-    for a combination or a seed that is there twice, and for the key ``seed``.
+    for a combination or a seed that is there twice, however it is written, and for the key
+    ``seed``.
 
     >>> recipe = Recipe.from_dict({"name": "mine"})
     >>> vary = {"model.arch": ["u2netp", "unet"], "loss.pixel": ["bce", "bce+dice"]}
@@ -68,13 +69,8 @@ def cells(
         for seed in seeds
         for values in product(*vary.values())
     ]
-    folder, count = Counter(cell.folder.lower() for cell in found).most_common(1)[0]
-    if count > 1:
-        names = [cell.name for cell in found if cell.folder.lower() == folder]
-        raise InputError(
-            f"expected cells that differ, got {' and '.join(names)} for the one folder {folder}: "
-            "name each value and each seed once"
-        )
+    _check_differ(found, [cell.recipe.digest[:12] for cell in found], what="recipe")
+    _check_differ(found, [cell.folder.lower() for cell in found], what="folder")
     return tuple(found)
 
 
@@ -88,6 +84,17 @@ def _cell(recipe: Recipe, choice: Mapping[str, Any], seed: int) -> Cell:
         return Cell(design, recipe.with_overrides([*overrides, f"{SEED}={seed}"]))
     except RecipeError as error:
         raise RecipeError(f"cell {design}: {error}") from error
+
+
+def _check_differ(found: Sequence[Cell], keys: Sequence[str], *, what: str) -> None:
+    """Raise `InputError` when two of the cells have one key."""
+    twice, count = Counter(keys).most_common(1)[0]
+    if count > 1:
+        names = [cell.name for cell, key in zip(found, keys, strict=True) if key == twice]
+        raise InputError(
+            f"expected cells that differ, got {' and '.join(names)} for the one {what} {twice}: "
+            "name each value and each seed once"
+        )
 
 
 def _text(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from anomaly_u2net.benchmark.cells import Cell, cells
+from anomaly_u2net.benchmark.checks import check_cells
 from anomaly_u2net.benchmark.measure import (
     DIFFERENCES,
     NUMBERS,
@@ -46,10 +47,11 @@ def compare_designs(
     are not trained again, killed ones are resumed. max_minutes: of each training.
 
     Each cell is compared with the first design of the same seed, by paired resamples of images
-    (`evaluation.compare`). A cell that fails is a row with its error, and the others go on. Test
-    images are never measured. Writes nothing but the run folders: `DesignTable.save` does.
+    (`evaluation.compare`). A cell that fails in training is a row with its error, and the others go
+    on. Test images are never measured. Writes nothing but the run folders: `DesignTable.save` does.
 
-    Raises, before anything is trained, `InputError` for a grid of one cell, and as `cells`.
+    Raises, before anything is trained, `InputError` for a grid of one cell, and as `cells` and
+    `benchmark.checks.check_cells`.
     """
     grid = cells(recipe, vary=vary, seeds=seeds)
     if len(grid) < 2:
@@ -57,6 +59,7 @@ def compare_designs(
             f"nothing to compare: expected two designs or seeds at least, got {grid[0].name}: "
             "give --arch, --vary or --seed more values"
         )
+    check_cells(grid, Path(out), max_minutes=max_minutes)
     found = {cell.name: _measure(cell, Path(out), max_minutes, on_work) for cell in grid}
     rows = []
     for cell in grid:

@@ -68,19 +68,24 @@ def train_cell(
     `training.train`.
     """
     folder = Path(out) / cell.folder
-    begun = _check_own(folder, cell)
-    if not (folder / SPEC_NAME).is_file():
+    begun = is_begun(folder, cell)
+    if not is_finished(folder):
         train(cell.recipe, folder, resume=begun, max_minutes=max_minutes, on_progress=on_progress)
     last = json.loads((folder / "checkpoints" / "last.json").read_text(encoding="utf-8"))
     return Trained(cell, folder, last["step"], last["seconds"] / 60)
 
 
-def _check_own(folder: Path, cell: Cell) -> bool:
-    """Whether ``folder`` holds a run of the cell, finished or not; nobody else's is touched."""
+def is_finished(folder: Path) -> bool:
+    """Whether ``folder`` holds a run that ended."""
+    return (folder / SPEC_NAME).is_file()
+
+
+def is_begun(folder: Path, cell: Cell) -> bool:
+    """Whether ``folder`` holds a run of the cell; `InputError` for a run of another recipe."""
     found = []
     if begun := (folder / "recipe.yaml").is_file():
         found.append(run_recipe(folder).digest)
-    if (folder / SPEC_NAME).is_file():
+    if is_finished(folder):
         found.append(read_spec(folder).recipe_hash)
     if any(digest != cell.recipe.digest for digest in found):
         raise InputError(

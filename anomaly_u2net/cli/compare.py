@@ -67,14 +67,17 @@ def compare(
             max_minutes=max_minutes,
             on_work=_Bars(bar),
         )
+    written = table.save(out)  # first: the trainings took long, and stdout may be closed
+    finished = any(row.finished for row in table.rows)
     if as_json:
         show.print_json(table.to_dict())
     else:
-        _print(table)
-    written = table.save(out)
-    if not as_json:
+        if finished:
+            _print(table)
+        else:
+            print("\n".join(f"{row.cell.name}: {row.error}" for row in table.rows))
         print(f"written: {', '.join(map(str, written))}")
-    if not any(row.finished for row in table.rows):
+    if not finished:
         raise typer.Exit(NOTHING)
 
 

@@ -125,11 +125,9 @@ def check_settings(recipe: Recipe) -> None:
 
 def check_folder(out: Path) -> None:
     """Raise `InputError` when ``out`` is there, neither empty nor a run."""
-    if out.exists() and not (out / "recipe.yaml").is_file():
-        if not out.is_dir() or any(out.iterdir()):
-            raise InputError(
-                f"{out} exists and is not a run: expected a new or empty folder as --out"
-            )
+    is_run = (out / "recipe.yaml").is_file()
+    if out.exists() and not is_run and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not a run: expected a new or empty folder as --out")
 
 
 def split_data(recipe: Recipe) -> list[ImageRecord]:

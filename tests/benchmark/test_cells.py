@@ -79,6 +79,11 @@ def test_what_is_no_recipe_is_refused_before_anything_is_done(
         ({"model.arch": []}, None, "at least one value of model.arch, got none"),
         ({"seed": [1, 2]}, None, r"the key seed is varied by seeds \(--seed 0 --seed 1\)"),
         ({"model.arch": ["u2net", "u2net"]}, None, "u2net, seed 7 and u2net, seed 7 for the one"),
+        (
+            {"train.lr": ["1e-3", 0.001]},
+            None,
+            "train.lr=0.001, seed 7 for the one recipe [0-9a-f]{12}",
+        ),
         ({}, [1, 1], "name each value and each seed once"),
         ({}, [], "at least one seed, got none"),
     ],

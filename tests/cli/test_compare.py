@@ -12,6 +12,7 @@ import pytest
 from anomaly_u2net import benchmark
 from anomaly_u2net.benchmark import DesignTable, Row, cells
 from anomaly_u2net.benchmark.table import COLUMNS, failed_row
+from anomaly_u2net.cli import show
 from anomaly_u2net.evaluation import Measured
 from anomaly_u2net.recipe import Recipe
 
@@ -46,17 +47,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_two_networks(cli: Cli, recipe_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--arch", "small", "--arch", "smp/nothing-at-all", "--out", out]
-    plain = ["--set", "model.width=null", "--set", "model.depth=null"]  # smp networks have neither
-    code, text, err = cli("compare", recipe_file, *options, *plain)
+    # at such a rate the weights are no numbers after one step
+    options = ["--vary", "train.lr=[0.02, 1.0e+30]", "--set", "train.clip=null", "--out", out]
+    code, text, err = cli("compare", recipe_file, *options, "--set", "train.warmup=0")
     assert code == 0
-    assert "unknown model.arch 'smp/nothing-at-all'" in " ".join(text.split())
-    assert "training small, seed 0" in err
+    assert "the loss became" in " ".join(text.split())
+    assert "training train.lr=0.02, seed 0" in err
     assert f"written: {out / 'compare.md'}, {out / 'compare.csv'}, {out / 'compare.json'}" in text
     done, failed = json.loads((out / "compare.json").read_text())["cells"]
-    assert (done["cell"], done["folder"], done["error"]) == ("small", "small-seed0", None)
+    assert (done["cell"], done["folder"]) == ("train.lr=0.02", "train.lr=0.02-seed0")
+    assert done["error"] is None
     assert done["numbers"]["steps"]["value"] == 2
-    assert (failed["cell"], failed["numbers"]["steps"]) == ("smp/nothing-at-all", None)
+    assert (failed["cell"], failed["numbers"]["steps"]) == ("train.lr=1e+30", None)
     assert "compared on" not in text
     assert "validation images, never on test images" in text
 
@@ -94,8 +96,32 @@ def test_failed_cells(cli: Cli, asked: dict[str, Any], recipe_file: Path, tmp_pa
     asked["finished"] = 0
     code, text, _ = cli("compare", recipe_file, *options)
     assert code == 3
-    assert "n/a" in text
+    small, unet, written = text.splitlines()
+    assert small == "small, seed 0: no [bold] luck [/x]"
+    assert unet == "unet, seed 0: no [bold] luck [/x]"
+    assert written.startswith(f"written: {tmp_path / 'compare.md'}, ")
     assert (tmp_path / "compare.md").is_file()
+
+
+@pytest.mark.parametrize("shown", [[], ["--json"]])
+def test_what_was_measured_is_saved_before_it_is_shown(
+    cli: Cli,
+    asked: dict[str, Any],
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: list[str],
+) -> None:
+    def closed(*_: Any) -> None:
+        raise BrokenPipeError("nobody reads this")
+
+    monkeypatch.setattr(show, "print_table", closed)
+    monkeypatch.setattr(show, "print_json", closed)
+    options = ["--arch", "small", "--arch", "unet", "--out", tmp_path / "out"]
+    code, _, err = cli("compare", recipe_file, *options, *shown)
+    assert (code, "nobody reads this" in err) == (3, True)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["compare.csv", "compare.json", "compare.md"]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +141,18 @@ def test_failed_cells(cli: Cli, asked: dict[str, Any], recipe_file: Path, tmp_pa
         (["--vary", "seed=[0, 1]"], "the key seed is varied by seeds (--seed 0 --seed 1)"),
         (["--arch", "small"], "nothing to compare: expected two designs or seeds at least"),
         ([], "nothing to compare"),
+        (["--seed", "0", "--seed", "1", "--max-minutes", "0"], "max_minutes must be positive"),
+        (
+            ["--seed", "0", "--seed", "1", "--set", "data.root=null"],
+            "anomaly-u2net: data.root is not set: give --data-root FOLDER",
+        ),
+        (
+            [
+                *("--arch", "small", "--arch", "smp/nothing-at-all"),  # which has no width, depth:
+                *("--set", "model.width=null", "--set", "model.depth=null"),
+            ],
+            "cell smp/nothing-at-all, seed 0: unknown model.arch 'smp/nothing-at-all'",
+        ),
     ],
 )
 def test_refused_in_one_line(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from anomaly_u2net.models import build_model
+from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training import keeper
-from anomaly_u2net.training.keeper import Clock, write_rows
+from anomaly_u2net.training.keeper import Clock, Keeper, write_rows
+from anomaly_u2net.training.module import TrainingModule
 
 
 @pytest.fixture
@@ -48,6 +53,37 @@ def test_seconds_of_before_a_resume_count(time: SimpleNamespace) -> None:
     clock.add_earlier(30)
     time.now += 6
     assert (clock.seconds, clock.fraction()) == (36.0, 0.6)
+
+
+def test_every_process_goes_by_the_clock_of_the_first(
+    time: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Here the other one's clock has run out: it knows nothing of the first one's pauses."""
+    recipe = Recipe.from_dict(
+        {"name": "r", "model": {"arch": "small", "width": 4, "depth": 2}, "train": {"warmup": 0}}
+    )
+    said: list[float] = []  # by each process; what arrives is what the first one said
+
+    def broadcast(value: float) -> float:
+        said.append(value)
+        return said[0]
+
+    for seconds in (15, 90):
+        clock = Clock(60)
+        clock.add_earlier(seconds)
+        spec: Any = None
+        process = Keeper(
+            tmp_path, recipe=recipe, spec=spec, validation=[], clock=clock, on_progress=None
+        )
+        trainer: Any = SimpleNamespace(
+            strategy=SimpleNamespace(broadcast=broadcast), is_global_zero=False, should_stop=False
+        )
+        module = TrainingModule(build_model(recipe.model), recipe)
+        process.on_before_optimizer_step(trainer, module, None)
+        process.on_train_batch_end(trainer, module, None)
+        assert module.lr_factor(1) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+        assert not trainer.should_stop
+    assert said == [0.25, 1.0]
 
 
 def test_rows_get_the_union_of_their_columns(tmp_path: Path) -> None:
