@@ -69,5 +69,7 @@ def precision(settings: TrainRecipe) -> Literal["fp32", "bf16", "fp16"]:
     if on_gpu(settings):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+        # An older torch does not say what its processor can: that is fp32.
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        native = bool(capabilities.get("amx_bf16", False))
     return "bf16" if native else "fp32"

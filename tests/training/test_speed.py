@@ -158,6 +158,11 @@ def test_automatic_precision(
     assert precision(TrainRecipe(precision="fp16")) == "fp16"
 
 
+def test_an_older_torch_that_does_not_say_means_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert precision(TrainRecipe(precision="auto", accelerator="cpu")) == "fp32"
+
+
 def test_this_cpu_answers() -> None:
     settings = TrainRecipe(precision="auto", accelerator="cpu")
     assert precision(settings) in ("fp32", "bf16")
