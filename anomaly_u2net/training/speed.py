@@ -9,7 +9,8 @@ import ctypes
 import logging
 import os
 import platform
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -70,6 +71,6 @@ def precision(settings: TrainRecipe) -> Literal["fp32", "bf16", "fp16"]:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         # An older torch does not say what its processor can: that is fp32.
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = bool(capabilities.get("amx_bf16", False))
     return "bf16" if native else "fp32"
