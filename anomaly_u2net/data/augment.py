@@ -1,4 +1,4 @@
-"""Changes to a training image, its mask and its weight together, by torchvision's v2 transforms.
+"""Changes to a training image, its mask and its weight together.
 
 Randomness comes from one seed per sample, so a sample does not depend on what was drawn before it:
 a resumed run sees what an uninterrupted one would have seen.
@@ -9,22 +9,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision import tv_tensors
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as TF
 
 from anomaly_u2net.recipe import AugmentRecipe
 from anomaly_u2net.types import Image, Mask
 
 Weight = NDArray[np.float32]
+Parts = tuple[Image, Mask, Weight]
 
 
-def augment(
-    image: Image, mask: Mask, *, weight: Weight, recipe: AugmentRecipe, seed: int
-) -> tuple[Image, Mask, Weight]:
+def augment(image: Image, mask: Mask, *, weight: Weight, recipe: AugmentRecipe, seed: int) -> Parts:
     """Return a changed (image, mask, weight).
 
     image: uint8 (h, w, 3). mask: bool (h, w). weight: float32 (h, w). With ``recipe.crop`` the
@@ -33,21 +29,10 @@ def augment(
     rng = np.random.default_rng(seed)
     if recipe.crop is not None:
         image, mask, weight = _crop(image, mask, weight, recipe, rng)
-    if recipe.quarter_turns:  # the recipe sees to it that images are square then
-        turns = int(rng.integers(4))
-        image, mask, weight = np.rot90(image, turns), np.rot90(mask, turns), np.rot90(weight, turns)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**62)))
-        picture, truth, counted = _transforms(recipe)(
-            tv_tensors.Image(torch.from_numpy(image.copy()).permute(2, 0, 1)),
-            tv_tensors.Mask(torch.from_numpy(mask.astype(np.uint8))[None]),
-            tv_tensors.Mask(torch.from_numpy(weight.copy())[None]),
-        )
+    image, mask, weight = _move((image, mask, weight), recipe, rng)
     if recipe.crop is not None:
-        picture, truth, counted = (
-            TF.center_crop(item, [recipe.crop, recipe.crop]) for item in (picture, truth, counted)
-        )
-    return picture.permute(1, 2, 0).numpy(), truth[0].bool().numpy(), counted[0].numpy()
+        image, mask, weight = (_middle(part, recipe.crop) for part in (image, mask, weight))
+    return _light(image, recipe, rng), mask.copy(), weight.copy()
 
 
 def crop_corner(
@@ -74,7 +59,7 @@ def crop_corner(
 
 def _crop(
     image: Image, mask: Mask, weight: Weight, recipe: AugmentRecipe, rng: np.random.Generator
-) -> tuple[Image, Mask, Weight]:
+) -> Parts:
     """Cut a random window, with the margin that a rotation or a zoom out will need around it."""
     assert recipe.crop is not None
     # Padding lies below and to the right of the image and has no weight; crops stay off it.
@@ -107,18 +92,47 @@ def _window(array: NDArray[Any], top: int, left: int, side: int, *, outside: Any
     return np.pad(inside, pad + [(0, 0)] * (array.ndim - 2), mode=outside)
 
 
-def _transforms(recipe: AugmentRecipe) -> v2.Transform:
-    steps: list[v2.Transform] = []
+def _move(parts: Parts, recipe: AugmentRecipe, rng: np.random.Generator) -> Parts:
+    """Mirror, turn and zoom (image, mask, weight) about their middle, all three alike."""
+    image, mask, weight = parts
     if recipe.flip:
-        steps += [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
+        down, right = (slice(None, None, int(rng.choice([-1, 1]))) for _ in range(2))
+        image, mask, weight = (part[down, right] for part in (image, mask, weight))
+    if recipe.quarter_turns:  # the recipe sees to it that images are square then
+        turns = int(rng.integers(4))
+        image, mask, weight = (np.rot90(part, turns) for part in (image, mask, weight))
     if recipe.rotate or recipe.scale != (1.0, 1.0):
-        steps.append(
-            v2.RandomAffine(
-                degrees=recipe.rotate,
-                scale=recipe.scale,
-                interpolation=v2.InterpolationMode.BILINEAR,
-            )
-        )
-    if recipe.brightness or recipe.contrast:
-        steps.append(v2.ColorJitter(brightness=recipe.brightness, contrast=recipe.contrast))
-    return v2.Compose(steps or [v2.Identity()])
+        angle, zoom = rng.uniform(-recipe.rotate, recipe.rotate), rng.uniform(*recipe.scale)
+        image = _warp(image, angle, zoom, cv2.INTER_LINEAR)
+        mask = _warp(mask.astype(np.uint8), angle, zoom, cv2.INTER_NEAREST).astype(bool)
+        weight = _warp(weight, angle, zoom, cv2.INTER_NEAREST)
+    return image, mask, weight
+
+
+def _warp(array: NDArray[Any], angle: float, zoom: float, interpolation: int) -> NDArray[Any]:
+    """``array`` turned by ``angle`` degrees and zoomed about its middle; 0 comes from outside."""
+    height, width = array.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, zoom)
+    return cv2.warpAffine(np.ascontiguousarray(array), matrix, (width, height), flags=interpolation)
+
+
+def _middle(array: NDArray[Any], side: int) -> NDArray[Any]:
+    top, left = ((length - side) // 2 for length in array.shape[:2])
+    return array[top : top + side, left : left + side]
+
+
+def _light(image: Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image:
+    """A copy of ``image`` in another light: a new curve of gray levels, out of focus, grainy."""
+    levels = np.arange(256) / 255
+    levels **= (1 + recipe.gamma) ** rng.uniform(-1, 1)
+    levels *= 1 + rng.uniform(-recipe.brightness, recipe.brightness)
+    middle = np.average(levels, weights=np.bincount(image.ravel(), minlength=256))
+    levels += (levels - middle) * rng.uniform(-recipe.contrast, recipe.contrast)
+    image = cv2.LUT(image, (255 * levels).round().clip(0, 255).astype(np.uint8))
+    if recipe.blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.01, recipe.blur))
+    if recipe.noise:
+        grain = rng.standard_normal(image.shape[:2], np.float32)[..., None]
+        grain *= 255 * rng.uniform(0, recipe.noise)
+        image = (image + grain).round().clip(0, 255).astype(np.uint8)
+    return image

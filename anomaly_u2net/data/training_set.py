@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,9 +13,10 @@ from anomaly_u2net.data.augment import augment
 from anomaly_u2net.data.emphasis import emphasis
 from anomaly_u2net.data.geometry import Geometry, normalise, plan
 from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.data.paste import paste_defect
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe
-from anomaly_u2net.types import Batch, ImageRecord, Sample
+from anomaly_u2net.types import Batch, Image, ImageRecord, Mask, Sample
 
 #: Decoded images are kept up to this many bytes, over all processes; the rest is read each time.
 CACHE_BYTES = 4 * 2**30
@@ -46,6 +48,10 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         self.loss = loss or LossRecipe()
         self._cache: dict[int, tuple[Sample, Geometry]] = {}
         self._free = CACHE_BYTES // processes
+        self._donors: dict[str, list[int]] = defaultdict(list)
+        for index, record in enumerate(self.records):
+            if record.defective:
+                self._donors[record.category].append(index)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -53,15 +59,35 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         index, seed = draw
         sample, geometry = self._fitted(index)
-        counted = geometry.weight() * emphasis(sample.mask, recipe=self.loss)
+        image, mask = self._with_pasted(sample, geometry, np.random.default_rng([seed, 1]))
+        counted = geometry.weight() * emphasis(mask, recipe=self.loss)
         image, mask, weight = augment(
-            sample.image, sample.mask, weight=counted, recipe=self.augmentation, seed=seed
+            image, mask, weight=counted, recipe=self.augmentation, seed=seed
         )
         return (
             torch.from_numpy(normalise(image)),
             torch.from_numpy(mask.astype(np.float32))[None],
             torch.from_numpy(weight.copy())[None],
         )
+
+    def _with_pasted(
+        self, sample: Sample, geometry: Geometry, rng: np.random.Generator
+    ) -> tuple[Image, Mask]:
+        """Image and mask of ``sample``, some of them with a defect of another image."""
+        donors = self._donors[sample.record.category]
+        if not donors or rng.random() >= self.augmentation.paste:
+            return sample.image, sample.mask
+        donor, _ = self._fitted(donors[rng.integers(len(donors))])
+        height, width = geometry.resized
+        image, mask = sample.image.copy(), sample.mask.copy()
+        image[:height, :width], mask[:height, :width] = paste_defect(
+            image[:height, :width],
+            mask[:height, :width],
+            donor=(donor.image, donor.mask),
+            largest=(self.augmentation.crop or min(height, width)) // 2,
+            rng=rng,
+        )
+        return image, mask
 
     def _fitted(self, index: int) -> tuple[Sample, Geometry]:
         if index in self._cache:

@@ -67,6 +67,19 @@ class AugmentRecipe(Part):
     scale: tuple[float, float] = Field((1.0, 1.0), description="zoom range")
     brightness: Fraction = Field(0.1, description="factor 1 ± this")
     contrast: Fraction = Field(0.1, description="factor 1 ± this")
+    gamma: Annotated[float, Field(ge=0, le=4)] = Field(
+        0.0, description="gray levels between 0 and 1 to a power of 1 / (1 + this) to 1 + this"
+    )
+    blur: Annotated[float, Field(ge=0, le=16)] = Field(
+        0.0, description="largest sigma of a Gaussian blur, in pixels"
+    )
+    noise: Fraction = Field(
+        0.0, description="largest standard deviation of gray noise, where white is 1"
+    )
+    paste: Fraction = Field(
+        0.0,
+        description="of the images that get a defect of another one of their category pasted in",
+    )
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> AugmentRecipe:

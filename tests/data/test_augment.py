@@ -221,3 +221,40 @@ def test_crops_of_a_letterboxed_image_stay_off_the_padding() -> None:
         assert counted.all()
         # Smaller than the crop in one direction: all of that direction is in it.
         assert run((image, mask, weight), recipe(crop=128), seed)[2].any(axis=1).sum() == 80
+
+
+def test_gamma_bends_the_middle_grays_and_leaves_black_and_white() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None], 64, axis=0)
+    parts = np.dstack([ramp] * 3), np.zeros((64, 64), bool), np.ones((64, 64), np.float32)
+    middles = set()
+    for seed in range(30):
+        image = run(parts, recipe(gamma=1.0), seed)[0][0, :, 0]
+        assert (image[0], image[-1]) == (0, 255)
+        assert (np.diff(image.astype(int)) >= 0).all()
+        middles.add(int(image[32]))  # 130 of 255, to a power between 0.5 and 2
+    assert 66 <= min(middles) < 90
+    assert 150 < max(middles) <= 182
+
+
+def test_blur_spreads_a_point_and_keeps_its_sum() -> None:
+    parts = marked()
+    parts[0][:] = 0
+    parts[0][40, 40] = 255
+    peaks = [run(parts, recipe(blur=2), seed)[0] for seed in range(20)]
+    assert min(int(peak.max()) for peak in peaks) < 60
+    assert max(int(peak.max()) for peak in peaks) > 200
+    for peak in peaks:  # each pixel is rounded to whole gray levels
+        assert 200 <= int(peak[..., 0].astype(int).sum()) <= 310
+
+
+def test_noise_is_gray_and_no_stronger_than_asked() -> None:
+    parts = marked(200, 200)
+    parts[0][:] = 128
+    strengths = []
+    for seed in range(20):
+        image = run(parts, recipe(noise=0.1), seed)[0].astype(float)
+        np.testing.assert_array_equal(image[..., 0], image[..., 2])
+        assert image.mean() == pytest.approx(128, abs=1)
+        strengths.append(image[..., 0].std() / 255)
+    assert max(strengths) <= 0.101
+    assert max(strengths) - min(strengths) > 0.05

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,24 @@ def test_through_a_loader(records: list[ImageRecord]) -> None:
     for batch, draws in zip(loader, sampler, strict=True):
         assert batch.image.shape == (4, 3, 32, 32)
         assert torch.equal(batch.image[1], training[draws[1]][0])
+
+
+def test_pasted_defects_come_from_the_same_category_and_in_their_share(
+    records: list[ImageRecord],
+) -> None:
+    good, dent = records
+    small = np.zeros((40, 60), np.uint8)
+    small[20:25, 30:37] = 255
+    assert dent.mask is not None
+    Pillow.fromarray(small).save(dent.mask)
+    other = dataclasses.replace(good, category="other")
+    still = STILL.model_copy(update={"paste": 0.5})
+    training = TrainingSet([good, dent, other], fit=InputRecipe(size=(64, 64)), augmentation=still)
+    masks = [training[0, seed][1] for seed in range(40)]
+    assert 8 <= sum(bool(mask.any()) for mask in masks) <= 32
+    assert not any(training[2, seed][1].any() for seed in range(10))
+    assert torch.equal(training[0, 3][0], training[0, 3][0])
+    plain = TrainingSet([good, dent], fit=InputRecipe(size=(64, 64)), augmentation=STILL)
+    for seed, mask in enumerate(masks):
+        changed = (training[0, seed][0] != plain[0, seed][0]).any()
+        assert bool(changed) == bool(mask.any())
