@@ -36,24 +36,25 @@ def augment(image: Image, mask: Mask, *, weight: Weight, recipe: AugmentRecipe, 
 
 
 def crop_corner(
-    mask: Mask, side: int, *, rng: np.random.Generator, on_defect: bool
+    mask: Mask, side: int, *, real: tuple[int, int], rng: np.random.Generator, on_defect: bool
 ) -> tuple[int, int]:
-    """The (top, left) of a random ``side`` × ``side`` window.
+    """The (top, left) of a ``side`` × ``side`` window on a canvas that holds a random pixel.
 
-    Where the image is at least ``side`` long the window lies inside it, otherwise it is centred on
-    it (a negative corner). ``on_defect``: it holds a randomly drawn defect pixel, if there is one.
+    mask: bool (h, w), the canvas. real: how much of it, from the top left, is the image; the pixel
+    is drawn from there, or from the defect with ``on_defect`` and if there is one. Every pixel of
+    the image can be anywhere in the window, and windows reach into the padding, at most by half:
+    so the network sees the borders of images as often as the rest, and as it will see them later.
+    A canvas shorter than ``side`` is centred in the window (a negative corner).
     """
     pixels = np.argwhere(mask) if on_defect else np.empty((0, 2), int)
-    pixel = pixels[rng.integers(len(pixels))] if len(pixels) else None
+    pixel = pixels[rng.integers(len(pixels))] if len(pixels) else rng.integers(real)
     corner = []
-    for axis, length in enumerate(mask.shape):
-        low, high = 0, length - side
-        if high <= 0:
-            corner.append(high // 2)
+    for at, length, inside in zip(pixel, mask.shape, real, strict=True):
+        if length <= side:
+            corner.append((length - side) // 2)
             continue
-        if pixel is not None:
-            low, high = max(low, int(pixel[axis]) - side + 1), min(high, int(pixel[axis]))
-        corner.append(int(rng.integers(low, high + 1)))
+        last = 0 if inside <= side else min(length - side, inside - side // 2)
+        corner.append(int(np.clip(at - rng.integers(side), 0, last)))
     return corner[0], corner[1]
 
 
@@ -62,14 +63,10 @@ def _crop(
 ) -> Parts:
     """Cut a random window, with the margin that a rotation or a zoom out will need around it."""
     assert recipe.crop is not None
-    # Padding lies below and to the right of the image and has no weight; crops stay off it.
-    height, width = int(weight.any(axis=1).sum()), int(weight.any(axis=0).sum())
-    top, left = crop_corner(
-        mask[:height, :width],
-        recipe.crop,
-        rng=rng,
-        on_defect=bool(rng.random() < recipe.crop_on_defect),
-    )
+    # Padding lies below and to the right of the image and has no weight.
+    real = int(weight.any(axis=1).sum()), int(weight.any(axis=0).sum())
+    on_defect = bool(rng.random() < recipe.crop_on_defect)
+    top, left = crop_corner(mask, recipe.crop, real=real, rng=rng, on_defect=on_defect)
     diagonal = math.sqrt(2) if recipe.rotate else 1.0
     margin = math.ceil(recipe.crop * (max(1.0, diagonal / recipe.scale[0]) - 1) / 2)
     window = (top - margin, left - margin, recipe.crop + 2 * margin)
