@@ -5,6 +5,7 @@
 
 from anomaly_u2net.benchmark.cells import Cell, cells
 from anomaly_u2net.benchmark.designs import compare_designs
+from anomaly_u2net.benchmark.frontier import draw_frontier
 from anomaly_u2net.benchmark.run import Failed, Trained, attempt, train_cell
 from anomaly_u2net.benchmark.table import DesignTable, Row, Spread
 
@@ -18,5 +19,6 @@ __all__ = [
     "attempt",
     "cells",
     "compare_designs",
+    "draw_frontier",
     "train_cell",
 ]

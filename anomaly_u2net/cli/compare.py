@@ -11,6 +11,7 @@ from anomaly_u2net.cli import show
 from anomaly_u2net.cli.options import DataRoot, Init, Json, Set, with_values
 from anomaly_u2net.cli.recipes import find_recipe
 from anomaly_u2net.errors import InputError
+from anomaly_u2net.resources import require_extra
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -44,6 +45,9 @@ def compare(
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop each training by then, learning rate brought down.")
     ] = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw time against quality too: compare.png.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train several designs by one recipe, and compare them on the validation part.
@@ -56,7 +60,9 @@ def compare(
     values = {"model.init": init}
     settings = find_recipe(recipe, overrides=with_values(overrides, data_root, values))
     varied = _varied(arch or [], vary or [])
-    from anomaly_u2net.benchmark import compare_designs
+    if plot:
+        require_extra("report", "matplotlib")  # now, not after hours of training
+    from anomaly_u2net.benchmark import compare_designs, draw_frontier
 
     with show.progress() as bar:
         table = compare_designs(
@@ -69,6 +75,9 @@ def compare(
         )
     written = table.save(out)  # first: the trainings took long, and stdout may be closed
     finished = any(row.finished for row in table.rows)
+    if plot and finished:
+        written.append(out / "compare.png")
+        draw_frontier(table, written[-1])
     if as_json:
         show.print_json(table.to_dict())
     else:

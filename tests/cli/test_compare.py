@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,29 @@ def test_two_networks(cli: Cli, recipe_file: Path, tmp_path: Path) -> None:
     assert (failed["cell"], failed["numbers"]["steps"]) == ("train.lr=1e+30", None)
     assert "compared on" not in text
     assert "validation images, never on test images" in text
+
+
+def test_plot(
+    cli: Cli,
+    asked: dict[str, Any],
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grid = ["compare", recipe_file, "--seed", "0", "--seed", "1", "--plot", "--out"]
+    code, text, _ = cli(*grid, tmp_path / "out")
+    assert code == 0
+    assert str(tmp_path / "out" / "compare.png") in text
+    assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    asked["finished"] = 0
+    assert cli(*grid, tmp_path / "none")[0] == 3
+    assert not (tmp_path / "none" / "compare.png").exists()
+    asked.clear()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    code, text, err = cli(*grid, tmp_path / "other")
+    assert (code, text) == (3, "")
+    assert "matplotlib is not installed: pip install" in err
+    assert asked == {}  # before anything is trained
 
 
 def test_all_options(
