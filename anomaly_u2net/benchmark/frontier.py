@@ -47,12 +47,18 @@ class Point:
 def points(
     table: DesignTable, column: str, *, change: Callable[[float], float] = lambda value: value
 ) -> list[Point]:
-    """The designs of ``table`` that have a time and ``column``, which ``change`` (rising) is put to."""
+    """The designs of ``table`` whose finished cells all have a time and a number in ``column``.
+
+    change: a rising function that is applied to the numbers.
+    """
     cells: dict[str, list[tuple[float, Measured]]] = {}
+    undefined = set()
     for row in table.rows:
         time, number = row.numbers["milliseconds"], row.numbers[column]
         if time is not None and number is not None:
             cells.setdefault(row.cell.design, []).append((time.value, number))
+        elif row.finished:
+            undefined.add(row.cell.design)
     return [
         Point(
             design,
@@ -63,6 +69,7 @@ def points(
             high=_mean_of((number.high for _, number in found), change),
         )
         for design, found in cells.items()
+        if design not in undefined
     ]
 
 
@@ -84,7 +91,8 @@ def draw_frontier(table: DesignTable, path: str | Path) -> None:
     """Write the picture of ``table`` as PNG, whole or not at all.
 
     A disc is a design's mean over its seeds, its bar the mean of their intervals, a dot one seed;
-    the line joins the `frontier`. Needs matplotlib.
+    the line joins the `frontier`. With several categories the IoU is that of their mean F1-max.
+    Needs matplotlib.
     """
     require_extra("report", "matplotlib")
     from matplotlib.figure import Figure
@@ -127,5 +135,6 @@ def draw_frontier(table: DesignTable, path: str | Path) -> None:
 
 
 def _mean_of(limits: Iterable[float | None], change: Callable[[float], float]) -> float | None:
-    known = [change(limit) for limit in limits if limit is not None]
-    return mean(known) if known else None
+    """The mean of ``limits``, None where one of them is."""
+    known = list(limits)
+    return None if None in known else mean(change(limit) for limit in known if limit is not None)

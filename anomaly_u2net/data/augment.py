@@ -41,9 +41,10 @@ def crop_corner(
     """The (top, left) of a ``side`` × ``side`` window on a canvas that holds a random pixel.
 
     mask: bool (h, w), the canvas. real: how much of it, from the top left, is the image; the pixel
-    is drawn from there, or from the defect with ``on_defect`` and if there is one. Every pixel of
-    the image can be anywhere in the window, and windows reach into the padding, at most by half:
-    so the network sees the borders of images as often as the rest, and as it will see them later.
+    is drawn from there, or from the defect with ``on_defect`` and if there is one. A window that
+    would leave the canvas is pushed back onto it, and one with more padding than image onto the
+    image. So the borders of images are seen half as often as their middle, and with their padding,
+    as they will be later; of all windows that fit, drawn evenly, hardly any touches a border.
     A canvas shorter than ``side`` is centred in the window (a negative corner).
     """
     pixels = np.argwhere(mask) if on_defect else np.empty((0, 2), int)
@@ -53,7 +54,7 @@ def crop_corner(
         if length <= side:
             corner.append((length - side) // 2)
             continue
-        last = 0 if inside <= side else min(length - side, inside - side // 2)
+        last = max(0, min(length - side, inside - side // 2))
         corner.append(int(np.clip(at - rng.integers(side), 0, last)))
     return corner[0], corner[1]
 
@@ -64,7 +65,7 @@ def _crop(
     """Cut a random window, with the margin that a rotation or a zoom out will need around it."""
     assert recipe.crop is not None
     # Padding lies below and to the right of the image and has no weight.
-    real = int(weight.any(axis=1).sum()), int(weight.any(axis=0).sum())
+    real = tuple(int(np.flatnonzero(weight.any(axis=axis))[-1]) + 1 for axis in (1, 0))
     on_defect = bool(rng.random() < recipe.crop_on_defect)
     top, left = crop_corner(mask, recipe.crop, real=real, rng=rng, on_defect=on_defect)
     diagonal = math.sqrt(2) if recipe.rotate else 1.0
@@ -127,7 +128,7 @@ def _light(image: Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Ima
     levels += (levels - middle) * rng.uniform(-recipe.contrast, recipe.contrast)
     image = cv2.LUT(image, (255 * levels).round().clip(0, 255).astype(np.uint8))
     if recipe.blur:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.01, recipe.blur))
+        image = cv2.GaussianBlur(image, (0, 0), max(0.01, rng.uniform(0, recipe.blur)))
     if recipe.noise:
         grain = rng.standard_normal(image.shape[:2], np.float32)[..., None]
         grain *= 255 * rng.uniform(0, recipe.noise)

@@ -35,6 +35,11 @@ class Geometry:
     resized: tuple[int, int]
     canvas: tuple[int, int]
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """The part of the canvas that is image."""
+        return slice(self.resized[0]), slice(self.resized[1])
+
     def image(self, image: NDArray[Any]) -> NDArray[Any]:
         """(H, W, 3) uint8 → (h, w, 3) uint8; padding mirrors the image, so it adds no edge."""
         return _pad(_resize(image, self.resized), self.canvas, border=cv2.BORDER_REFLECT_101)
@@ -54,12 +59,12 @@ class Geometry:
     def weight(self) -> NDArray[np.float32]:
         """(h, w) float32: 1 on the image, 0 on the padding."""
         weight = np.zeros(self.canvas, np.float32)
-        weight[: self.resized[0], : self.resized[1]] = 1
+        weight[self.inside] = 1
         return weight
 
     def back(self, score_map: NDArray[np.float32]) -> ScoreMap:
         """(h, w) float32 on the canvas → (H, W) float32 at the original size (bilinear)."""
-        inside = score_map[: self.resized[0], : self.resized[1]]
+        inside = score_map[self.inside]
         if self.resized == self.original:
             return np.ascontiguousarray(inside, dtype=np.float32)
         height, width = self.original

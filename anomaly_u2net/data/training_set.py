@@ -67,24 +67,27 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         return (
             torch.from_numpy(normalise(image)),
             torch.from_numpy(mask.astype(np.float32))[None],
-            torch.from_numpy(weight.copy())[None],
+            torch.from_numpy(weight)[None],
         )
 
     def _with_pasted(
         self, sample: Sample, geometry: Geometry, rng: np.random.Generator
     ) -> tuple[Image, Mask]:
         """Image and mask of ``sample``, some of them with a defect of another image."""
-        donors = self._donors[sample.record.category]
-        if not donors or rng.random() >= self.augmentation.paste:
+        if rng.random() >= self.augmentation.paste:
             return sample.image, sample.mask
-        donor, _ = self._fitted(donors[rng.integers(len(donors))])
-        height, width = geometry.resized
+        own = self._donors[sample.record.category]
+        donors = [index for index in own if self.records[index] != sample.record]
+        if not donors:
+            return sample.image, sample.mask
+        donor, elsewhere = self._fitted(donors[rng.integers(len(donors))])
+        here, there = geometry.inside, elsewhere.inside
         image, mask = sample.image.copy(), sample.mask.copy()
-        image[:height, :width], mask[:height, :width] = paste_defect(
-            image[:height, :width],
-            mask[:height, :width],
-            donor=(donor.image, donor.mask),
-            largest=(self.augmentation.crop or min(height, width)) // 2,
+        image[here], mask[here] = paste_defect(
+            sample.image[here],
+            sample.mask[here],
+            donor=(donor.image[there], donor.mask[there]),
+            largest=(self.augmentation.crop or min(geometry.resized)) // 2,
             rng=rng,
         )
         return image, mask

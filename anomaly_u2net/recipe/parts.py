@@ -59,7 +59,7 @@ class AugmentRecipe(Part):
         description="side of a square crop in pixels at the network's scale; null: whole image",
     )
     crop_on_defect: Fraction = Field(
-        0.85, description="of a defect image's crops that hold a defect"
+        0.85, description="of a defect image's crops that hold a defect (before turning)"
     )
     flip: bool = Field(True, description="mirror left-right and top-bottom, each half of the time")
     quarter_turns: bool = Field(False, description="turn by 0, 90, 180 or 270 degrees")

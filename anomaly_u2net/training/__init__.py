@@ -2,7 +2,7 @@
 
 from anomaly_u2net.resources import require_extra
 
-require_extra("train", "torch", "torchvision", "lightning", "safetensors", "onnx", "onnxscript")
+require_extra("train", "torch", "lightning", "safetensors", "onnx", "onnxscript")
 
 from anomaly_u2net.training.run import Progress, TrainResult, train
 

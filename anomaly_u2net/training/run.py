@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader
@@ -189,7 +190,6 @@ def _environment(recipe: Recipe) -> dict[str, Any]:
     packages = [
         "anomaly_u2net",
         "torch",
-        "torchvision",
         "lightning",
         "numpy",
         "opencv-python-headless",
@@ -235,7 +235,13 @@ def _loader(
         collate_fn=collate,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
+        worker_init_fn=_one_thread,
     )
+
+
+def _one_thread(worker: int) -> None:  # noqa: ARG001
+    """OpenCV would start a thread per core in every loader process."""
+    cv2.setNumThreads(1)
 
 
 def _initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:

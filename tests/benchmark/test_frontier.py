@@ -45,6 +45,13 @@ def test_a_point_is_the_mean_over_seeds() -> None:
     assert (alone.value, alone.low, alone.high) == (0.7, None, None)
 
 
+def test_a_design_with_an_undefined_number_is_left_out() -> None:
+    unet = next(cell for cell in GRID if (cell.design, cell.seed) == ("unet", 1))
+    half = Row(unet, dict.fromkeys(COLUMNS) | {"milliseconds": Measured(9)})
+    table = DesignTable((*made().rows, half), RECIPE.digest, images=12)
+    assert [point.design for point in points(table, "aupro_0.30")] == ["u2netp"]
+
+
 def test_iou_is_taken_before_the_mean() -> None:
     found = points(made(), "pixel_f1_max", change=iou_of_f1)[0]
     assert found.seeds == (pytest.approx(1 / 3), 1.0)  # F1 0.5 is 1 hit, 1 miss, 1 false: 1 of 3

@@ -141,7 +141,7 @@ def test_a_window_on_a_defect_holds_a_defect_pixel(
     assert mask[max(top, 0) : top + 32, max(left, 0) : left + 32].any()
     for corner, length in ((top, height + padding), (left, width)):
         assert corner == (length - 32) // 2 if length <= 32 else 0 <= corner <= length - 32
-    assert top + 32 <= max(32, height + 16, (height + padding + 33) // 2)
+    assert top <= max(0, height - 16)
 
 
 def test_every_window_is_reached() -> None:
@@ -199,6 +199,41 @@ def test_light_changes_the_image_alone_within_its_factors() -> None:
     assert max(values) <= 120
 
 
+def test_contrast_spreads_gray_levels_about_their_mean() -> None:
+    parts = marked()
+    parts[0][:40], parts[0][40:] = 90, 110
+    spreads = set()
+    for seed in range(20):
+        image = run(parts, recipe(contrast=0.5), seed)[0].astype(int)
+        assert image.mean() == pytest.approx(100, abs=1)
+        spreads.add(int(image.max() - image.min()))
+    assert 10 <= min(spreads) < 14
+    assert 26 < max(spreads) <= 30
+
+
+def test_turns_go_both_ways_and_zooms_in_and_out() -> None:
+    image, mask, weight = marked(81, 81)
+    image[:], mask[:] = 60, False
+    mask[38:43, 10:71] = True  # a bar across the middle
+    slopes, lengths = [], []
+    for seed in range(40):
+        turned = run((image, mask, weight), recipe(rotate=20), seed)[1]
+        rows, columns = np.nonzero(turned)
+        slopes.append(np.polyfit(columns, rows, 1)[0])
+        zoomed = run((image, mask, weight), recipe(scale=(0.5, 1.2)), seed)[1]
+        lengths.append(int(zoomed.any(axis=0).sum()))
+        assert np.argwhere(turned).mean(axis=0) == pytest.approx([40, 40], abs=0.3)
+    assert min(slopes) < -0.2
+    assert max(slopes) > 0.2
+    assert 29 <= min(lengths) < 40
+    assert 66 < max(lengths) <= 75
+
+
+def test_the_smallest_blur_is_none() -> None:
+    parts = marked()
+    np.testing.assert_array_equal(run(parts, recipe(blur=0.005), 0)[0], parts[0])
+
+
 ALL = recipe(
     crop=64, flip=True, quarter_turns=True, rotate=30, scale=(0.8, 1.2), brightness=0.2, contrast=1
 )
@@ -238,9 +273,13 @@ def test_crops_of_a_letterboxed_image_are_at_least_half_image() -> None:
     shares = [run((image, mask, weight), recipe(crop=64), seed)[2].mean() for seed in range(40)]
     assert min(shares) >= 0.5
     assert max(shares) == 1
-    for seed in range(20):
-        # Smaller than the crop in one direction: all of that direction is in it.
-        assert run((image, mask, weight), recipe(crop=128), seed)[2].any(axis=1).sum() == 80
+    # Smaller than the crop in one direction: most of that direction is in it.
+    rows = [
+        run((image, mask, weight), recipe(crop=128), seed)[2].any(axis=1).sum()
+        for seed in range(20)
+    ]
+    assert min(rows) >= 64
+    assert max(rows) == 80
 
 
 def test_gamma_bends_the_middle_grays_and_leaves_black_and_white() -> None:

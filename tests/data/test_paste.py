@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,10 +52,11 @@ def test_it_lies_everywhere_in_all_turns_but_never_on_another_defect() -> None:
     mask[:, 30:] = True
     tall, middles = set(), []
     for seed in range(60):
-        pasted = paste_defect(
+        changed, pasted = paste_defect(
             image, mask, donor=donor(), largest=48, rng=np.random.default_rng(seed)
-        )[1]
+        )
         new = pasted & ~mask
+        np.testing.assert_array_equal(changed[mask], image[mask])
         assert (pasted >= mask).all()
         if new.any():
             rows, columns = np.nonzero(new)
@@ -72,6 +74,7 @@ def test_it_lies_everywhere_in_all_turns_but_never_on_another_defect() -> None:
         (part(16, 100), donor(height=20, width=20), 48),  # no room
         (part(100, 100), part(80, 80), 48),  # nothing to paste
         (part(100, 100, int(100 / RELIGHT) - 3), donor(), 48),  # too dark a place
+        (part(200, 200), (part(80, 80)[0], np.ones((80, 80), bool)), 90),  # nothing sound around
     ],
 )
 def test_what_does_not_fit_leaves_the_image_as_it_is(
@@ -97,3 +100,31 @@ def test_only_one_of_the_regions_is_taken_and_nothing_handed_in_changes() -> Non
         pasted = paste_defect(*target, donor=(image, mask), largest=48, rng=rng)[1]
         areas.add("small" if pasted.sum() < 36 else "large")
     assert areas == {"small", "large"}
+
+
+def test_fragments_of_one_defect_stay_together() -> None:
+    image, mask = donor(height=6, width=6)
+    image[40:46, 38:44], mask[40:46, 38:44] = 200, True  # two pixels beside the first
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        pasted, new = paste_defect(*part(120, 120), donor=(image, mask), largest=48, rng=rng)
+        bright = pasted[..., 0] > 175
+        assert 72 * 0.4 < new.sum() < 72 * 2.2
+        assert not (bright & ~new).any()
+        assert pasted[new].max() == 200  # the fragment beside it does not count as surroundings
+
+
+def test_the_surroundings_fade_out() -> None:
+    image, mask = donor()
+    image[~mask] = np.where(np.indices((80, 80))[0] % 2, 80, 120)[~mask, None]  # stripes
+    pasted, new = paste_defect(
+        *part(120, 120), donor=(image, mask), largest=48, rng=np.random.default_rng(1)
+    )
+    distance = cv2.distanceTransform((~new).astype(np.uint8), cv2.DIST_L2, 5)
+    off = np.abs(pasted[..., 0].astype(int) - 100)
+    near, fading, far = (
+        off[(distance > low) & (distance <= high)].mean() for low, high in ((1, 2), (3, 5), (8, 99))
+    )
+    assert near > 8
+    assert 0.3 < fading < near / 2
+    assert far == 0

@@ -16,7 +16,7 @@ from anomaly_u2net.data import training_set
 from anomaly_u2net.data.geometry import normalise, plan
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.recipe import AugmentRecipe, InputRecipe
+from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe
 from anomaly_u2net.types import ImageRecord
 
 STILL = AugmentRecipe(flip=False, brightness=0, contrast=0)
@@ -262,3 +262,48 @@ def test_pasted_defects_come_from_the_same_category_and_in_their_share(
     for seed, mask in enumerate(masks):
         changed = (training[0, seed][0] != plain[0, seed][0]).any()
         assert bool(changed) == bool(mask.any())
+
+
+def test_a_defect_at_the_border_is_pasted_without_its_mirror_image(tmp_path: Path) -> None:
+    """The padding of a donor mirrors its defect, and has no mask; the padding gets none pasted."""
+    made = []
+    for label in ("good", "dent"):
+        gray = np.full((50, 60), 100, np.uint8)
+        mask = np.zeros((50, 60), np.uint8)
+        if label == "dent":
+            gray[44:, 30:40], mask[44:, 30:40] = 200, 255
+        path = tmp_path / f"{label}.png"
+        Pillow.fromarray(gray).save(path)
+        Pillow.fromarray(mask).save(tmp_path / f"{label}_mask.png")
+        where = tmp_path / f"{label}_mask.png" if mask.any() else None
+        made.append(ImageRecord(path, "part", "train", label, where))
+    always = STILL.model_copy(update={"paste": 1.0, "crop": 64})
+    training = TrainingSet(made, fit=InputRecipe(fit="native"), augmentation=always)
+    fitted = training._fitted(0)[0].image
+    for seed in range(30):
+        sample, geometry = training._fitted(0)
+        image, mask = training._with_pasted(sample, geometry, np.random.default_rng(seed))
+        assert mask.any()
+        assert not ((image[..., 0] > 160) & ~mask).any()
+        np.testing.assert_array_equal(image[50:], fitted[50:])
+        alone, _ = training._with_pasted(*training._fitted(1), np.random.default_rng(seed))
+        np.testing.assert_array_equal(alone, training._fitted(1)[0].image)  # no other donor
+
+
+def test_a_pasted_small_defect_counts_more(records: list[ImageRecord]) -> None:
+    good, dent = records
+    small = np.zeros((40, 60), np.uint8)
+    small[20:25, 30:37] = 255
+    assert dent.mask is not None
+    Pillow.fromarray(small).save(dent.mask)
+    training = TrainingSet(
+        [good, dent], fit=InputRecipe(size=(64, 64)), loss=LossRecipe(small_regions=0.5),
+        augmentation=STILL.model_copy(update={"paste": 1.0}),
+    )  # fmt: skip
+    pasted = 0
+    for seed in range(10):
+        _, mask, weight = training[0, seed]
+        if mask.any():
+            pasted += 1
+            assert (weight[mask.bool()] > 3).all()
+    assert pasted
