@@ -7,6 +7,7 @@ a resumed run sees what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -65,9 +66,9 @@ def _crop(
     """Cut a random window, with the margin that a rotation or a zoom out will need around it."""
     assert recipe.crop is not None
     # Padding lies below and to the right of the image and has no weight.
-    real = tuple(int(np.flatnonzero(weight.any(axis=axis))[-1]) + 1 for axis in (1, 0))
+    height, width = (int(np.flatnonzero(weight.any(axis=axis))[-1]) + 1 for axis in (1, 0))
     on_defect = bool(rng.random() < recipe.crop_on_defect)
-    top, left = crop_corner(mask, recipe.crop, real=real, rng=rng, on_defect=on_defect)
+    top, left = crop_corner(mask, recipe.crop, real=(height, width), rng=rng, on_defect=on_defect)
     diagonal = math.sqrt(2) if recipe.rotate else 1.0
     margin = math.ceil(recipe.crop * (max(1.0, diagonal / recipe.scale[0]) - 1) / 2)
     window = (top - margin, left - margin, recipe.crop + 2 * margin)
@@ -92,13 +93,14 @@ def _window(array: NDArray[Any], top: int, left: int, side: int, *, outside: Any
 
 def _move(parts: Parts, recipe: AugmentRecipe, rng: np.random.Generator) -> Parts:
     """Mirror, turn and zoom (image, mask, weight) about their middle, all three alike."""
-    image, mask, weight = parts
+    moved: Sequence[NDArray[Any]] = parts
     if recipe.flip:
         down, right = (slice(None, None, int(rng.choice([-1, 1]))) for _ in range(2))
-        image, mask, weight = (part[down, right] for part in (image, mask, weight))
+        moved = [part[down, right] for part in moved]
     if recipe.quarter_turns:  # the recipe sees to it that images are square then
         turns = int(rng.integers(4))
-        image, mask, weight = (np.rot90(part, turns) for part in (image, mask, weight))
+        moved = [np.rot90(part, turns) for part in moved]
+    image, mask, weight = moved
     if recipe.rotate or recipe.scale != (1.0, 1.0):
         angle, zoom = rng.uniform(-recipe.rotate, recipe.rotate), rng.uniform(*recipe.scale)
         image = _warp(image, angle, zoom, cv2.INTER_LINEAR)
@@ -126,11 +128,11 @@ def _light(image: Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Ima
     levels *= 1 + rng.uniform(-recipe.brightness, recipe.brightness)
     middle = np.average(levels, weights=np.bincount(image.ravel(), minlength=256))
     levels += (levels - middle) * rng.uniform(-recipe.contrast, recipe.contrast)
-    image = cv2.LUT(image, (255 * levels).round().clip(0, 255).astype(np.uint8))
+    lit: NDArray[Any] = cv2.LUT(image, (255 * levels).round().clip(0, 255).astype(np.uint8))
     if recipe.blur:
-        image = cv2.GaussianBlur(image, (0, 0), max(0.01, rng.uniform(0, recipe.blur)))
+        lit = cv2.GaussianBlur(lit, (0, 0), max(0.01, rng.uniform(0, recipe.blur)))
     if recipe.noise:
         grain = rng.standard_normal(image.shape[:2], np.float32)[..., None]
         grain *= 255 * rng.uniform(0, recipe.noise)
-        image = (image + grain).round().clip(0, 255).astype(np.uint8)
-    return image
+        lit = (lit + grain).round().clip(0, 255)
+    return lit.astype(np.uint8, copy=False)

@@ -103,11 +103,11 @@ def _cut(
     )
     turns, mirrored = int(rng.integers(4)), slice(None, None, int(rng.choice([-1, 1])))
     zoom = float(rng.uniform(*ZOOM))
-    patch, defect, sound = (
+    patch, share, ground = (
         _zoomed(np.rot90(part[window], turns)[:, mirrored].astype(np.float32), zoom)
         for part in (image, defect, labels == 0)
     )
-    defect, sound = defect >= 0.5, sound >= 0.5
+    defect, sound = share >= 0.5, ground >= 0.5
     return (patch, defect, sound) if defect.any() and sound.any() else None
 
 
