@@ -44,6 +44,7 @@ LABEL_COLUMNS = {
     "aupro_0.30": "AUPRO\n@0.30",
     "found": "called NG",
     "iou": "pixel IoU",
+    "iou_best_f1": "pixel IoU at\nF1 threshold",
 }
 SIZE_COLUMNS = {"recall": "found", "overlap": "mean overlap"}
 #: Why the streaming engine has none.

@@ -119,13 +119,12 @@ def label_numbers(facts: Sequence[ImageFacts], label: str) -> NumbersByImage:
     if all(one.decision is not None for one in facts):
         rejected = [one.decision == "NG" for one in facts]
         numbers["found"] = or_none(lambda: share_by_image(rejected, of_label))
-    counts = [
-        one.pixels if mine else SegmentationCounts()
-        for one, mine in zip(facts, of_label, strict=True)
-        if one.pixels is not None
-    ]
-    if len(counts) == len(facts):
-        numbers["iou"] = or_none(lambda: iou_by_image(counts))
+    for name, counts in (
+        ("iou", [one.pixels for one in facts]),
+        ("iou_best_f1", [one.pixels_best_f1 for one in facts]),
+    ):
+        if (own := _only(of_label, counts)) is not None:
+            numbers[name] = or_none(partial(iou_by_image, own))
     return numbers
 
 
@@ -152,6 +151,18 @@ def or_none(number: Callable[[], T]) -> T | None:
         return number()
     except NotComputable:
         return None
+
+
+def _only(
+    chosen: Sequence[bool], counts: Sequence[SegmentationCounts | None]
+) -> list[SegmentationCounts] | None:
+    """``counts`` with nothing counted on the images that are not ``chosen``; None if any is None."""
+    own = [
+        count if mine else SegmentationCounts()
+        for count, mine in zip(counts, chosen, strict=True)
+        if count is not None
+    ]
+    return own if len(own) == len(counts) else None
 
 
 def _defective(facts: Sequence[ImageFacts]) -> list[bool]:

@@ -146,6 +146,10 @@ def test_numbers_by_hand(spec: ModelSpec, draw: Draw) -> None:
     assert (cut.metrics["image_auroc"], dent.metrics["image_auroc"]) == (1.0, 0.25)
     assert (cut.metrics["found"], dent.metrics["found"]) == (1.0, 0.0)
     assert (cut.metrics["iou"], dent.metrics["iou"]) == (0.5, 0.0)
+    # Above 0.7 too: the box of the cut has 0.8.
+    other = calibration(spec, value=0.9, f1=0.7)
+    (again,) = evaluate(Segmenter(answer, spec, calibration=other), records).categories
+    assert (again.labels[0].metrics["iou"], again.labels[0].metrics["iou_best_f1"]) == (0.0, 0.5)
     others = 3 * 600 - 40  # two good images, and what is good in the image of the cut
     assert cut.metrics["pixel_auroc"] == pytest.approx(
         (20 * others + 20 * (others - 10) / 2) / (40 * others)
@@ -215,7 +219,8 @@ def test_without_a_calibration_nothing_needs_a_threshold(spec: ModelSpec, draw: 
     records = [draw(), draw("cut", box=box(5, 5, 5, 4), mask=box(5, 5, 5, 8))]
     (row,) = evaluate(Segmenter(answer, spec), records).categories
     assert {name for name, value in row.metrics.items() if value is None} == set(AT_THRESHOLDS)
-    assert (row.labels[0].metrics["found"], row.labels[0].metrics["iou"]) == (None, None)
+    at_thresholds = [row.labels[0].metrics[name] for name in ("found", "iou", "iou_best_f1")]
+    assert at_thresholds == [None, None, None]
     assert row.labels[0].metrics["image_auroc"] is not None
     assert row.sizes == ()
 
