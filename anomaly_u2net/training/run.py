@@ -229,19 +229,15 @@ def _loader(
         loss=recipe.loss,
         processes=settings.devices * max(1, settings.workers),
     )
+    if settings.workers:  # threads of OpenCV do not survive a fork: its next call there would hang
+        cv2.setNumThreads(1)
     return DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
-        worker_init_fn=_one_thread,
     )
-
-
-def _one_thread(worker: int) -> None:  # noqa: ARG001
-    """OpenCV would start a thread per core in every loader process."""
-    cv2.setNumThreads(1)
 
 
 def _initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
