@@ -134,7 +134,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"score": {"image_score": "mean"}},
         "score.image_score: expected max, topk_mean or area_above",
     ),
-    ({"score": {"image_score": "area_above"}}, "a level between 0 and 1, as area_above:0.5, got"),
+    ({"score": {"image_score": "area_above"}}, "a level between 0 and 1, as area_above:0.5, and"),
     ({"score": {"image_score": "area_above:1.0"}}, "got 'area_above:1.0'"),
     ({"score": {"image_score": "area_above:0.0"}}, "got 'area_above:0.0'"),
     ({"score": {"min_area": 0}}, "score.min_area: Input should be greater than or equal to 1"),

@@ -36,6 +36,7 @@ from anomaly_u2net.metrics.image_scores import (
     IMAGE_SCORES,
     area_above,
     image_score,
+    inside,
     max_score,
     topk_mean,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "image_curve",
     "image_f1_max",
     "image_score",
+    "inside",
     "iou",
     "iou_by_image",
     "label_regions",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anomaly_u2net.errors import InputError
+from anomaly_u2net.errors import InputError, MapError
 from anomaly_u2net.metrics.checks import check_map, check_threshold
 
 #: The fraction of an image's pixels that `topk_mean` averages: 1 in 1000, 66 pixels of 256 × 256.
@@ -56,15 +57,47 @@ def area_above(score_map: ArrayLike, *, threshold: float) -> float:
     return int(np.count_nonzero(checked > check_threshold(threshold))) / checked.size
 
 
+def inside(
+    score_map: ArrayLike, *, margin: int, score: Callable[[ArrayLike], float] = max_score
+) -> float:
+    """``score`` of a map (H, W) without the pixels nearer than ``margin`` to the image's edge.
+
+    For parts whose outline or background shows there. A defect wholly in the margin counts for
+    nothing, though the map still has it. Raises MapError as `check_map` does, and for a map of no
+    more than 2 · margin pixels in height or width; InputError for a margin below 1.
+
+    >>> inside(np.array([[0.9, 0.9, 0.9], [0.9, 0.2, 0.9], [0.9, 0.9, 0.9]]), margin=1)
+    0.2
+    """
+    if margin < 1:
+        raise InputError(f"expected a margin of 1 pixel or more, got {margin}")
+    checked = check_map(score_map)
+    if min(checked.shape) <= 2 * margin:
+        raise MapError(
+            f"expected an image larger than twice the margin of {margin} pixels that its score "
+            f"leaves out, got one of {checked.shape[0]}×{checked.shape[1]} pixels: set a smaller "
+            "margin in score.image_score"
+        )
+    return score(checked[margin:-margin, margin:-margin])
+
+
 def image_score(name: str) -> Callable[[ArrayLike], float]:
     """The image score of this name, as a recipe says it: "max", "topk_mean" or "area_above:0.5".
 
-    The number after the colon is the level above which a pixel counts. Raises InputError for
-    another name, or for a level that is not a number between 0 and 1.
+    The number after the colon is the level above which a pixel counts. With " inside 12" behind it,
+    the outermost 12 pixels do not count; see `inside`. Raises InputError for another name, for a
+    level that is not a number between 0 and 1, or a margin that is not a whole number from 1.
 
     >>> image_score("area_above:0.25")(np.array([[0.25, 0.75], [0.5, 0.0]]))
     0.5
+    >>> image_score("max inside 1")(np.array([[0.9, 0.9, 0.9], [0.9, 0.2, 0.9], [0.9, 0.9, 0.9]]))
+    0.2
     """
+    whole, word, margin = name.partition(" inside ")
+    if word:
+        if not re.fullmatch(r"[1-9]\d*", margin):
+            raise InputError(f"expected a margin in whole pixels, as max inside 12, got {name!r}")
+        return partial(inside, margin=int(margin), score=image_score(whole))
     if name in IMAGE_SCORES:
         return IMAGE_SCORES[name]
     rule, _, level = name.partition(":")

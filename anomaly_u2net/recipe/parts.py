@@ -138,17 +138,19 @@ class ScoreRecipe(Part):
 
     image_score: str = Field(
         "max",
-        description="max, topk_mean, or area_above:0.5, the share of pixels above 0.5; "
-        "see metrics/image_scores.py",
+        description="max, topk_mean, or area_above:0.5, the share of pixels above 0.5; with "
+        '" inside 12" behind it the outermost 12 pixels do not count; see metrics/image_scores.py',
     )
     min_area: Positive = Field(1, description="pixels; smaller regions are not reported")
 
     @field_validator("image_score")
     @classmethod
     def _image_score_is_known(cls, name: str) -> str:
-        if not re.fullmatch(r"max|topk_mean|area_above:0?\.\d*[1-9]\d*", name):
+        rule = r"(max|topk_mean|area_above:0?\.\d*[1-9]\d*)( inside [1-9]\d*)?"
+        if not re.fullmatch(rule, name):
             raise ValueError(
                 "expected max, topk_mean or area_above:LEVEL with a level between 0 and 1, as "
-                f"area_above:0.5, got {name!r}"
+                "area_above:0.5, and perhaps a margin in pixels behind it, as max inside 12, "
+                f"got {name!r}"
             )
         return name

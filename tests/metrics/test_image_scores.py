@@ -6,8 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from anomaly_u2net.errors import InputError, MapError
-from anomaly_u2net.metrics import IMAGE_SCORES, area_above, image_score, max_score, topk_mean
+from anomaly_u2net.errors import InputError, MapError, RecipeError
+from anomaly_u2net.metrics import (
+    IMAGE_SCORES,
+    area_above,
+    image_score,
+    inside,
+    max_score,
+    topk_mean,
+)
 from anomaly_u2net.recipe import Recipe
 
 
@@ -53,10 +60,43 @@ def test_image_scores_by_name() -> None:
         image_score("max:0.5")
 
 
-@pytest.mark.parametrize("name", ["max", "topk_mean", "area_above:0.5", "area_above:.05"])
+def test_the_edge_of_an_image_can_be_left_out() -> None:
+    score_map = np.zeros((7, 9), np.float32)
+    score_map[0, 4] = score_map[6, 8] = score_map[3, 1] = 1.0
+    score_map[2, 2], score_map[4, 6] = 0.25, 0.75
+    assert image_score("max inside 1")(score_map) == 1.0  # (3, 1) is in the second column
+    assert image_score("max inside 2")(score_map) == 0.75  # what is left is rows 2-4, columns 2-6
+    assert image_score("topk_mean inside 2")(score_map) == 0.75
+    assert image_score("area_above:0.5 inside 2")(score_map) == 1 / 15
+    for margin in ("0", "-1", "1.5", "two", "", "1 inside 1"):
+        with pytest.raises(
+            InputError, match=f"margin in whole pixels, .* got 'max inside {margin}'"
+        ):
+            image_score(f"max inside {margin}")
+    with pytest.raises(InputError, match=r"one of max, .* got 'median'"):
+        image_score("median inside 2")
+    with pytest.raises(
+        MapError, match=r"twice the margin of 3 .* 6×9 pixels: set a smaller margin"
+    ):
+        image_score("max inside 3")(np.zeros((6, 9)))
+    assert image_score("max inside 3")(score_map) == 0.0  # one row, three columns
+    with pytest.raises(InputError, match="margin of 1 pixel or more, got 0"):
+        inside(score_map, margin=0)
+
+
+RULES = ["max", "topk_mean", "area_above:0.5", "area_above:.05"]
+
+
+@pytest.mark.parametrize("name", [*RULES, *(f"{rule} inside 12" for rule in RULES)])
 def test_what_a_recipe_may_name(name: str) -> None:
     recipe = Recipe.from_dict({"name": "mine", "score": {"image_score": name}})
-    assert image_score(recipe.score.image_score)(np.full((2, 2), 0.75)) in (0.75, 1.0)
+    assert image_score(recipe.score.image_score)(np.full((25, 25), 0.75)) in (0.75, 1.0)
+
+
+@pytest.mark.parametrize("name", ["max inside 0", "max inside", "max inside 1.5", "inside 3"])
+def test_a_recipe_refuses_other_margins(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"as max inside 12, got '{name}'"):
+        Recipe.from_dict({"name": "mine", "score": {"image_score": name}})
 
 
 def test_bad_input() -> None:
