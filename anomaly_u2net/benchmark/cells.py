@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from anomaly_u2net.errors import InputError, RecipeError
 from anomaly_u2net.recipe import Recipe
 
-ARCH, SEED = "model.arch", "seed"
+MODEL, ARCH, SEED = "model", "model.arch", "seed"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ def cells(
     (8, 'u2netp, loss.pixel=bce+dice, seed 0', 'bce+dice')
     >>> grid[1].folder
     'u2netp-loss.pixel=bce+dice-seed0'
+
+    A value may be a whole section, for designs that differ in several of its keys:
+
+    >>> models = [{"arch": "u2netp", "stem": "unshuffle2"}, {"arch": "smp/unet-resnet18"}]
+    >>> [cell.design for cell in cells(recipe, vary={"model": models})]
+    ['u2netp, stem=unshuffle2', 'smp/unet-resnet18']
     """
     if SEED in vary:
         raise InputError("the key seed is varied by seeds (--seed 0 --seed 1), not by vary")
@@ -75,10 +82,7 @@ def cells(
 
 
 def _cell(recipe: Recipe, choice: Mapping[str, Any], seed: int) -> Cell:
-    design = ", ".join(
-        _text(value) if key == ARCH else f"{key}={_text(value)}" for key, value in choice.items()
-    )
-    design = design or recipe.model.arch
+    design = ", ".join(_name(key, value) for key, value in choice.items()) or recipe.model.arch
     overrides = [f"{key}={json.dumps(v, ensure_ascii=False)}" for key, v in choice.items()]
     try:
         return Cell(design, recipe.with_overrides([*overrides, f"{SEED}={seed}"]))
@@ -95,6 +99,15 @@ def _check_differ(found: Sequence[Cell], keys: Sequence[str], *, what: str) -> N
             f"expected cells that differ, got {' and '.join(names)} for the one {what} {twice}: "
             "name each value and each seed once"
         )
+
+
+def _name(key: str, value: Any) -> str:
+    """What a design is called for this choice; a network by its arch, and what else it is."""
+    if key == MODEL and isinstance(value, Mapping) and "arch" in value:
+        shown = {**value, "init": Path(value["init"]).name} if value.get("init") else value
+        rest = [f"{k}={_text(v)}" for k, v in shown.items() if k != "arch"]
+        return ", ".join([_text(value["arch"]), *rest])
+    return _text(value) if key == ARCH else f"{key}={_text(value)}"
 
 
 def _text(value: Any) -> str:

@@ -52,6 +52,20 @@ def test_values_of_every_kind() -> None:
     )
 
 
+def test_whole_networks_one_with_weights_and_one_without() -> None:
+    models = [{"arch": "u2net_fast", "init": "/w/u2netp.onnx"}, {"arch": "unet", "width": 8}]
+    grid = cells(RECIPE, vary={"model": models, "train.lr": [0.1]})
+    assert [cell.design for cell in grid] == [
+        "u2net_fast, init=u2netp.onnx, train.lr=0.1",
+        "unet, width=8, train.lr=0.1",
+    ]
+    assert [cell.recipe.model.init for cell in grid] == ["/w/u2netp.onnx", None]
+    with pytest.raises(InputError, match="cells that differ"):  # one name for two folders
+        cells(RECIPE, vary={"model": [models[0], {**models[0], "init": "/v/u2netp.onnx"}]})
+    with pytest.raises(RecipeError, match="stem does not belong to arch unet"):
+        cells(RECIPE, vary={"model": [{"arch": "unet", "stem": "unshuffle2"}]})
+
+
 def test_seeds_alone_are_cells_too() -> None:
     names = [cell.name for cell in cells(RECIPE, vary={}, seeds=[0, 1])]
     assert names == ["u2netp, seed 0", "u2netp, seed 1"]
