@@ -9,7 +9,8 @@ from the protocol (data/protocols.py).
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,17 +42,18 @@ def split_facts(
 ) -> SplitFacts:
     """The facts of ``split``, which ``protocol`` made of ``records``."""
 
-    def count(side: str, defective: bool, among: Iterable[ImageRecord] = split) -> int:
-        return sum(r.split == side and r.defective == defective for r in among)
-
+    count = Counter((r.split, r.defective) for r in split)
     given = {r.path for r in records if r.split == "test"}
     tested = {r.path for r in split if r.split == "test"}
     return SplitFacts(
         protocol,
         seed,
-        *(count(side, bad) for side in ("train", "test") for bad in (False, True)),
-        left=len(given - tested),
-        hash=split_hash(split),
+        count["train", False],
+        count["train", True],
+        count["test", False],
+        count["test", True],
+        len(given - tested),
+        split_hash(split),
     )
 
 
