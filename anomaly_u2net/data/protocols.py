@@ -29,6 +29,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from anomaly_u2net.data.images import image_files
 from anomaly_u2net.data.index import few
 from anomaly_u2net.data.splits import check_disjoint, hash_rank, record_hashes, units_of
 from anomaly_u2net.errors import DatasetError, LeakError
@@ -72,7 +73,7 @@ def split_by_protocol(
         own = {i: record for i, record in enumerate(records) if record.category == category}
         sides = _deal(own, parsed, seed=seed) if parsed.fold else _choose(own, parsed, seed=seed)
         sides = _without_shared_groups(sides, category)
-        _check_tested(sides.values(), category, protocol=protocol)
+        _check_tested(sides.values(), own.values(), category, protocol=protocol)
         kept |= sides
     return [kept[i] for i in sorted(kept)]
 
@@ -102,10 +103,14 @@ def split_hash(records: Iterable[ImageRecord]) -> str:
     It covers category, split, label, the bytes of image and mask; not where the files lie, their
     names or their order.
     """
-    rows = [
-        (r.category, r.split, r.label, sha256_file(r.path), sha256_file(r.mask) if r.mask else "")
-        for r in records
-    ]
+
+    def masks(record: ImageRecord) -> list[str]:
+        if record.mask is None:
+            return []
+        files = image_files(record.mask) if record.mask.is_dir() else [record.mask]
+        return sorted(map(sha256_file, files))
+
+    rows = [(r.category, r.split, r.label, sha256_file(r.path), *masks(r)) for r in records]
     return sha256_json(sorted(rows))
 
 
@@ -248,9 +253,12 @@ def _check_enough(found: int, protocol: Protocol, *, category: str, of: str) -> 
         )
 
 
-def _check_tested(records: Iterable[ImageRecord], category: str, *, protocol: str) -> None:
+def _check_tested(
+    records: Iterable[ImageRecord], given: Iterable[ImageRecord], category: str, *, protocol: str
+) -> None:
     left = Counter(record.defective for record in records if record.split == "test")
-    if not (left[True] and left[False]):
+    any_good = any(not record.defective for record in given)
+    if not left[True] or (any_good and not left[False]):
         raise DatasetError(
             f"category {category!r}: expected good and defective images left to test after the "
             f"protocol {protocol}, found {left[False]} and {left[True]}; choose fewer masks, "
