@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from anomaly_u2net.data.cards import Card, load_card, nearest
 from anomaly_u2net.data.layouts import LAYOUTS
 from anomaly_u2net.data.layouts.common import few as few
 from anomaly_u2net.data.layouts.common import refuse
-from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.errors import DatasetError, MaskError
 from anomaly_u2net.types import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def index_dataset(
     """
     root = Path(root)
     card = card if isinstance(card, Card) else load_card(card)
-    places = _places(root, card)
+    places = find_places(root, card)
     if groups and (root / GROUPS).is_file() and root not in places.values():
         raise DatasetError(
             f"{root / GROUPS}: expected groups.csv inside each category's folder, found it beside "
@@ -61,9 +61,14 @@ def index_dataset(
     for category in _chosen(sorted(places), categories, root=root):
         place = places[category]
         found = LAYOUTS[card.layout].read(place, category, root)
-        _compare_counts(found, category, card=card)
+        _check_files(found, category, place, root=root, card=card)
+        for difference in count_differences(found, category, card=card):
+            logger.warning(
+                "category %r, %s; numbers will not compare with published ones",
+                *(category, difference),
+            )
         paths = [record.path for record in found]
-        group_of = _groups(place, paths, card) if groups and place.is_dir() else {}
+        group_of = read_groups(place, paths, card) if groups and place.is_dir() else {}
         records += [replace(r, group=group_of.get(r.path, r.group)) for r in found]
     return records
 
@@ -93,7 +98,7 @@ def check_trainable(records: Iterable[ImageRecord]) -> None:
             )
 
 
-def _places(root: Path, card: Card) -> dict[str, Path]:
+def find_places(root: Path, card: Card) -> dict[str, Path]:
     """Category → where its images are found, by the layout of the card."""
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
@@ -135,19 +140,50 @@ def _chosen(found: list[str], categories: Sequence[str] | None, *, root: Path) -
     return sorted(set(categories))
 
 
-def _compare_counts(records: list[ImageRecord], category: str, *, card: Card) -> None:
+def _check_files(
+    records: list[ImageRecord], category: str, place: Path, *, root: Path, card: Card
+) -> None:
+    """Every defect image has a mask, and every file that a list names is there."""
+    if without := [r for r in records if r.defective and r.mask is None]:
+        base = place if place.is_dir() else root
+        looked = {LAYOUTS[card.layout].mask.format(place=place, label=r.label) for r in without}
+        raise MaskError(
+            f"category {category!r}: expected a mask for every defect image, {len(without)} have "
+            f"none: {few([_below(base, r.path) for r in without])}; looked for "
+            f"{few(sorted(looked))}; add the masks, or leave the images out"
+        )
+    if place.is_file() and (missing := missing_files(records)):
+        raise DatasetError(
+            f"category {category!r}: expected every file that {place} names, {len(missing)} are "
+            f"missing: {few([str(path) for path in missing])}; unpack the data set again"
+        )
+
+
+def missing_files(records: Iterable[ImageRecord]) -> list[Path]:
+    """The images and masks of ``records`` that are not there."""
+    paths = [path for r in records for path in (r.path, r.mask) if path is not None]
+    return [path for path in paths if not path.exists()]
+
+
+def count_differences(
+    records: Sequence[ImageRecord], category: str, *, card: Card
+) -> Iterator[str]:
+    """Where the images of a category are not as many as the card states, in words."""
     for split, expected in (card.categories or {}).get(category, {}).items():
         defective = Counter(record.defective for record in records if record.split == split)
         found = (defective[False], defective[True])
         if found != expected:
-            logger.warning(
-                "category %r, %s: the card %r states %d good and %d defective images, found "
-                "%d and %d; numbers will not compare with published ones",
-                *(category, split, card.name, *expected, *found),
+            yield (
+                f"{split}: the card {card.name!r} states {expected[0]} good and {expected[1]} "
+                f"defective images, found {found[0]} and {found[1]}"
             )
 
 
-def _groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
+def _below(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def read_groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
     """The group of every image that ``groups.csv`` of the category lists."""
     path = root / GROUPS
     if not path.is_file():

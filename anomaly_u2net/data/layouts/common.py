@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from anomaly_u2net.errors import DatasetError, MaskError
+from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.types import ImageRecord
 
 #: A category's records from its place (a folder, or the file that lists it), its name and the root.
@@ -17,13 +17,18 @@ class Layout(NamedTuple):
     """How the files of a data set lie.
 
     name: what a message calls it. find: from the root, and the card's single category if it states
-    one, to category → its place; empty where the layout is not there. tree: drawn for messages.
+    one, to category → its place; empty where the layout is not there. read: a defect image without
+    a mask comes with mask None. tree: drawn for messages. mask: where the mask of an image is
+    looked for; {place} and {label} are filled in. spare: globs below the place of image files that
+    belong to the set and are no record's (masks that mark nothing).
     """
 
     name: str
     find: Callable[[Path, str | None], dict[str, Path]]
     read: Read
     tree: str
+    mask: str
+    spare: tuple[str, ...] = ()
 
 
 def refuse(root: Path, layout: Layout) -> NoReturn:
@@ -40,14 +45,6 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def missing_masks(category: str, images: Sequence[str], *, looked: str) -> NoReturn:
-    """Raise ``MaskError``: these defect images have no mask."""
-    raise MaskError(
-        f"category {category!r}: expected a mask for every defect image, {len(images)} have "
-        f"none: {few(images)}; looked for {looked}; add the masks, or leave the images out"
-    )
 
 
 def few(names: Sequence[str], most: int = 3) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anomaly_u2net.data.images import EXTENSIONS, image_files, read_mask
-from anomaly_u2net.data.layouts.common import Layout, few, missing_masks, subfolders
+from anomaly_u2net.data.layouts.common import Layout, few, subfolders
 from anomaly_u2net.errors import DatasetError, MaskError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -76,7 +76,6 @@ def read_category(place: Path, category: str, _: Path, *, folders: Folders) -> l
     """The records of one category, masks found."""
     records: list[ImageRecord] = []
     masks = _masks(place / folders.masks)
-    without: list[Path] = []
     used: set[Path] = set()
     for folder, split in folders.splits.items():
         for name, path in _labelled_images(place / folder, folders):
@@ -92,17 +91,7 @@ def read_category(place: Path, category: str, _: Path, *, folders: Folders) -> l
             if label == GOOD and mask:
                 _check_blank(path, mask)
                 mask = None
-            elif label != GOOD and not mask:
-                without.append(path)
             records.append(ImageRecord(path, category, split, label, mask))
-    if without:
-        labels = sorted({path.parent.name for path in without})
-        looked = few([str(place / folders.masks / label / "<stem>_mask.png") for label in labels])
-        missing_masks(
-            category,
-            [str(path.relative_to(place)) for path in without],
-            looked=f"{looked} (or <stem>.png)",
-        )
     _check_good(records, category, place, folders)
     _check_one_mask_each(records)
     if orphans := sorted({path for paths in masks.values() for path in paths} - used):
@@ -205,15 +194,32 @@ def _is_category(folder: Path, folders: Folders) -> bool:
     )
 
 
-def _layout(name: str, folders: Folders) -> Layout:
+def _layout(name: str, folders: Folders, *, mask: str, spare: tuple[str, ...]) -> Layout:
     return Layout(
         name,
         partial(find_categories, folders=folders),
         partial(read_category, folders=folders),
         folders.tree,
+        mask,
+        spare,
     )
 
 
-MVTEC = _layout("MVTec", MVTEC_FOLDERS)
-BTAD = _layout("BTAD", BTAD_FOLDERS)
-MVTEC_AD2 = _layout("MVTec AD 2", AD2_FOLDERS)._replace(read=read_ad2)
+MVTEC = _layout(
+    "MVTec",
+    MVTEC_FOLDERS,
+    mask="{place}/ground_truth/{label}/<stem>_mask.png (or <stem>.png)",
+    spare=("ground_truth/good/*",),
+)
+BTAD = _layout(
+    "BTAD",
+    BTAD_FOLDERS,
+    mask="{place}/ground_truth/{label}/<stem>.png (or .bmp)",
+    spare=("ground_truth/ok/*",),
+)
+MVTEC_AD2 = _layout(
+    "MVTec AD 2",
+    AD2_FOLDERS,
+    mask="{place}/test_public/ground_truth/{label}/<stem>_mask.png",
+    spare=("test_private/*", "test_private_mixed/*", "test_public/ground_truth/good/*"),
+)._replace(read=read_ad2)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from anomaly_u2net.data.layouts.common import Layout, few, missing_masks
+from anomaly_u2net.data.layouts.common import Layout
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -39,7 +39,7 @@ def _read_visa(place: Path, category: str, root: Path) -> list[ImageRecord]:
         image = _under(root, row["image"], source=place)
         mask = _under(root, row["mask"], source=place) if label != GOOD and row["mask"] else None
         records.append(ImageRecord(image, category, split, label, mask, None, "labels"))
-    return _complete(records, category, root, source=place)
+    return _sorted(records)
 
 
 def _visa_rows(path: Path) -> list[dict[str, str]]:
@@ -102,22 +102,7 @@ def _read_realiad(place: Path, category: str, root: Path) -> list[ImageRecord]:
             f"{place}: expected a JSON object with the lists train and test of image_path, "
             f"mask_path and anomaly_class, cannot read it: {type(error).__name__}: {error}"
         ) from error
-    return _complete(records, category, folder, source=place)
-
-
-def _complete(
-    records: list[ImageRecord], category: str, root: Path, *, source: Path
-) -> list[ImageRecord]:
-    """``records`` sorted, or an error for what the list names and is not there."""
-    if without := [_name(r.path, root) for r in records if r.defective and r.mask is None]:
-        missing_masks(category, without, looked=f"the mask's path in {source}")
-    paths = [path for r in records for path in (r.path, r.mask) if path is not None]
-    if missing := [_name(path, root) for path in paths if not path.is_file()]:
-        raise DatasetError(
-            f"category {category!r}: expected every file that {source} names under {root}, "
-            f"{len(missing)} are missing: {few(missing)}; unpack the data set again"
-        )
-    return sorted(records, key=lambda r: (r.split != "train", r.label, r.path))
+    return _sorted(records)
 
 
 def _under(root: Path, name: str, *, source: Path) -> Path:
@@ -127,8 +112,8 @@ def _under(root: Path, name: str, *, source: Path) -> Path:
     return root / path
 
 
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _sorted(records: list[ImageRecord]) -> list[ImageRecord]:
+    return sorted(records, key=lambda r: (r.split != "train", r.label, r.path))
 
 
 VISA = Layout(
@@ -141,6 +126,7 @@ VISA = Layout(
       <category>/Data/Images/Normal/*.JPG
       <category>/Data/Images/Anomaly/*.JPG
       <category>/Data/Masks/Anomaly/*.png    0 background, 1 and more are defects""",
+    "its path in {place}",
 )
 REALIAD = Layout(
     "Real-IAD",
@@ -151,4 +137,6 @@ REALIAD = Layout(
       realiad_jsons/<category>.json     (or realiad_jsons/realiad_jsons/<category>.json)
       realiad_1024/<category>/OK/<part>/*.jpg       one size; of several, name one as the root
       realiad_1024/<category>/NG/<type>/<part>/*.jpg and *_mask.png""",
+    "its path in {place}",
+    ("*_mask.png",),
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from anomaly_u2net.data.images import image_files, read_labels, read_mask
-from anomaly_u2net.data.layouts.common import Layout, few, missing_masks, subfolders
+from anomaly_u2net.data.layouts.common import Layout, few, subfolders
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -36,15 +37,13 @@ def _read_ksdd2(place: Path, category: str, _: Path) -> list[ImageRecord]:
         copies = [name for name in files if name.endswith("(copy)")]
         if copies:
             logger.warning("%s: left out %s", place / split, few(copies))
-        images = [n for n in files if n not in copies and not n.endswith("_GT")]
-        if without := [f"{split}/{n}.png" for n in images if f"{n}_GT" not in files]:
-            missing_masks(category, without, looked=f"{place / split}/<stem>_GT.png")
-        for name in images:
-            mask = files[f"{name}_GT"]
-            label = DEFECT if read_mask(mask).any() else GOOD
-            records.append(
-                ImageRecord(files[name], category, split, label, None if label == GOOD else mask)
-            )
+        for name, path in files.items():
+            if name in copies or name.endswith("_GT"):
+                continue
+            mask = files.get(f"{name}_GT")
+            good = mask is not None and not read_mask(mask).any()
+            record = ImageRecord(path, category, split, DEFECT, mask)
+            records.append(replace(record, label=GOOD, mask=None) if good else record)
     return _by_label(records)
 
 
@@ -87,12 +86,10 @@ def _read_neu(place: Path, category: str, _: Path) -> list[ImageRecord]:
     for folder, split in sides:
         images = _files(place / "images" / folder)
         masks = {path.stem: path for path in _files(place / "annotations" / folder)}
-        if without := [f"images/{folder}/{p.name}" for p in images if p.stem not in masks]:
-            looked = f"{place / 'annotations' / folder}/<stem>.png"
-            missing_masks(category, without, looked=looked)
         for path in images:
-            label = _neu_type(masks[path.stem])
-            mask = None if label == GOOD else masks[path.stem]
+            mask = masks.get(path.stem)
+            label = _neu_type(mask) if mask else DEFECT
+            mask = None if label == GOOD else mask
             records.append(ImageRecord(path, category, split, label, mask, None, "labels"))
     return _by_label(records)
 
@@ -125,9 +122,7 @@ def _read_tiles(place: Path, category: str, _: Path) -> list[ImageRecord]:
         if label == "free":
             records += [ImageRecord(path, category, "train", GOOD) for path in images]
             continue
-        if without := [f"{folder.name}/{p.name}" for p in images if p.stem not in masks]:
-            missing_masks(category, without, looked=f"{folder}/Imgs/<stem>.png")
-        records += [ImageRecord(p, category, "test", label, masks[p.stem]) for p in images]
+        records += [ImageRecord(p, category, "test", label, masks.get(p.stem)) for p in images]
     return _by_label(records)
 
 
@@ -148,6 +143,8 @@ KSDD2 = Layout(
   <root>/
       train/<number>.png and train/<number>_GT.png   white on black; all black: no defect
       test/<number>.png and test/<number>_GT.png""",
+    "<stem>_GT.png, beside the image",
+    ("*/*_GT.png", "*/* (copy).png"),
 )
 DAGM = Layout(
     "DAGM",
@@ -158,6 +155,7 @@ DAGM = Layout(
       Train/<number>.PNG
       Train/Label/<number>_label.PNG    of the defect images alone
       Test/...""",
+    "Label/<stem>_label.PNG, beside the image",
 )
 NEU_SEG = Layout(
     "NEU-Seg",
@@ -169,6 +167,8 @@ NEU_SEG = Layout(
       images/test/<number>.jpg
       annotations/training/<number>.png   0 background, 1 inclusion, 2 patches, 3 scratches
       annotations/test/<number>.png""",
+    "{place}/annotations/training/<stem>.png, or test/",
+    ("annotations/*/*",),
 )
 MAGNETIC_TILE = Layout(
     "Magnetic tile",
@@ -179,4 +179,6 @@ MAGNETIC_TILE = Layout(
       MT_Free/Imgs/<name>.jpg
       MT_Blowhole/Imgs/<name>.jpg and <name>.png
       MT_Break/, MT_Crack/, MT_Fray/, MT_Uneven/ alike""",
+    "<stem>.png, beside the image",
+    ("MT_Free/Imgs/*.png",),
 )

@@ -146,7 +146,9 @@ def test_ad2_reads_the_public_part_and_groups_the_lights(miniature: Miniature, r
 
 def test_the_wrong_card_says_the_layout(miniature: Miniature) -> None:
     root = miniature(BTAD)
-    with pytest.raises(MaskError, match=r"2 have none: train/ok/0000.bmp, test/ok/0000.bmp"):
+    with pytest.raises(
+        DatasetError, match=r"'01': expected good images in train/good/ .*only ko, ok"
+    ):
         index_dataset(root, card="folder")
     with pytest.raises(
         DatasetError, match=r"expected the VisA layout, found 01, 03; (?s:.*)split_csv/1cls\.csv"

@@ -72,7 +72,11 @@ def test_label_numbers_stay_label_numbers_in_a_splits_file(
     ("old", "new", "text"),
     [
         ("object,split", "category,split", r"expected the columns object, split.*no \['object'\]"),
-        (f",{DATA}/Masks/Anomaly/000.png", ",", "1 have none: .*000.JPG; looked for the mask's"),
+        (
+            f",{DATA}/Masks/Anomaly/000.png",
+            ",",
+            "1 have none: .*000.JPG; looked for its path in .*1cls.csv",
+        ),
         ("0001.JPG,", "0002.JPG,", "1 are missing: .*Normal/0002.JPG; unpack the data set"),
         ("candle,test,normal", "candle,val,normal", "expected the split train or test .* 'val'"),
         (
