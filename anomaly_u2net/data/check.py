@@ -64,8 +64,8 @@ def check_dataset(
     >>> for name in ("train/good/0.png", "test/good/1.png", "test/cut/2.png"):
     ...     (root / name).parent.mkdir(parents=True)
     ...     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(root / name)
-    >>> [(found.kind, found.file) for found in check_dataset(root).findings]
-    [('missing', 'test/cut/2.png')]
+    >>> check_dataset(root).findings[0][:3]
+    ('missing', 'bolt', 'test/cut/2.png')
     """
     root = Path(root)
     card = card if isinstance(card, Card) else load_card(card)
