@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Split: TypeAlias = Literal["train", "validation", "calibration", "test"]
+#: How the pixels of a mask file are told: white on black, or label numbers with background 0.
+MaskValues: TypeAlias = Literal["white", "labels"]
 Decision: TypeAlias = Literal["OK", "NG", "REVIEW", "ERROR"]
 
 #: uint8 (H, W, 3), RGB.
@@ -37,7 +39,8 @@ STRIDE = 32
 class ImageRecord:
     """One image of a data set: where it lies and what is known of it.
 
-    ``label`` is ``"good"`` or the defect type. ``mask`` is the mask file, ``None`` for good images.
+    ``label`` is ``"good"`` or the defect type. ``mask`` is the mask file, or a folder of several,
+    which count together; ``None`` for good images. ``mask_values`` says how to read it.
     ``group`` joins images that must not be parted by a split (several exposures of one part).
     """
 
@@ -47,6 +50,7 @@ class ImageRecord:
     label: str
     mask: Path | None = None
     group: str | None = None
+    mask_values: MaskValues = "white"
 
     @property
     def defective(self) -> bool:

@@ -8,9 +8,14 @@ from typing import Annotated
 
 import typer
 
+from anomaly_u2net.cli import check, protocols
+
 app = typer.Typer(
     help="The built-in sample, data-set cards, and what a folder holds.", no_args_is_help=True
 )
+app.command("check")(check.check)
+app.command("split")(protocols.split)
+app.command("publish")(protocols.publish)
 
 
 @app.command("demo")
@@ -38,7 +43,7 @@ def cards() -> None:
 
 @app.command("count")
 def count(
-    root: Annotated[Path, typer.Argument(help="A folder in MVTec layout.")],
+    root: Annotated[Path, typer.Argument(help="The data set's folder.")],
     card: Annotated[str, typer.Option(help="The data set's card.")] = "folder",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:

@@ -1,31 +1,24 @@
-"""From a folder in the MVTec layout to records: which file, category, split, label and mask."""
+"""From a folder to records: which file, category, split, label and mask."""
 
 from __future__ import annotations
 
 import csv
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from anomaly_u2net.data.cards import Card, load_card, nearest
-from anomaly_u2net.data.images import EXTENSIONS, image_files, read_mask
+from anomaly_u2net.data.layouts import LAYOUTS
+from anomaly_u2net.data.layouts.common import few as few
+from anomaly_u2net.data.layouts.common import refuse
 from anomaly_u2net.errors import DatasetError, MaskError
-from anomaly_u2net.types import GOOD, ImageRecord, Split
+from anomaly_u2net.types import ImageRecord
 
 logger = logging.getLogger(__name__)
 
-MASKS = "ground_truth"
 GROUPS = "groups.csv"
-_SPLITS: dict[str, Split] = {"train": "train", "validation": "calibration", "test": "test"}
-_TREE = """
-  <root>/<category>/          or one category directly: <root>/train/...
-      train/good/             training images without defect
-      train/<defect>/         optional: defect images to train on
-      validation/good/        optional: held out for the thresholds
-      test/good/
-      test/<defect>/
-      ground_truth/<defect>/<stem>_mask.png   white on black, the size of the image"""
 
 
 def index_dataset(
@@ -35,10 +28,11 @@ def index_dataset(
     categories: Sequence[str] | None = None,
     groups: bool = True,
 ) -> list[ImageRecord]:
-    """Index a folder of categories, or one category, in the MVTec layout.
+    """Index a folder of categories, or one category, in the layout of the card.
 
-    ``card`` is a card, its name or its path. ``categories`` picks some of those found, None takes
-    all. Images under ``validation/`` get the split ``"calibration"``. ``groups.csv`` in a
+    ``card`` is a card, its name or its path; the layout of most is that of MVTec AD, the others
+    are in data/layouts. ``categories`` picks some of those found, None takes all. Images under
+    ``validation/`` get the split ``"calibration"``. ``groups.csv`` in a
     category (columns ``file`` and ``group``, or the column that the card states) fills
     ``record.group``; ``groups=False`` leaves that out, for images that are not to be split. Records
     come sorted by category, split, label and file name.
@@ -57,22 +51,25 @@ def index_dataset(
     """
     root = Path(root)
     card = card if isinstance(card, Card) else load_card(card)
-    folders = _category_folders(root, card)
-    if groups and (root / GROUPS).is_file() and root not in folders.values():
+    places = find_places(root, card)
+    if groups and (root / GROUPS).is_file() and root not in places.values():
         raise DatasetError(
             f"{root / GROUPS}: expected groups.csv inside each category's folder, found it beside "
             "them; split it by category, with paths relative to the category"
         )
     records: list[ImageRecord] = []
-    for category in _chosen(sorted(folders), categories, root=root):
-        found = _index_category(folders[category], category)
-        _compare_counts(found, category, card=card)
+    for category in _chosen(sorted(places), categories, root=root):
+        place = places[category]
+        found = LAYOUTS[card.layout].read(place, category, root)
+        _check_files(found, category, place, root=root, card=card)
+        for difference in count_differences(found, category, card=card):
+            logger.warning(
+                "category %r, %s; numbers will not compare with published ones",
+                *(category, difference),
+            )
         paths = [record.path for record in found]
-        group_of = _groups(folders[category], paths, card) if groups else {}
-        records += [
-            ImageRecord(r.path, r.category, r.split, r.label, r.mask, group_of.get(r.path))
-            for r in found
-        ]
+        group_of = read_groups(place, paths, card) if groups and place.is_dir() else {}
+        records += [replace(r, group=group_of.get(r.path, r.group)) for r in found]
     return records
 
 
@@ -96,38 +93,34 @@ def check_trainable(records: Iterable[ImageRecord]) -> None:
             raise DatasetError(
                 f"category {category!r}: expected defect images in training, found none; put "
                 "defect images into train/<defect>/ with their masks in ground_truth/<defect>/, "
-                "or set data.borrow_defects to move a share of the test defects into training"
+                "or move some of the test defects into training: set data.protocol, as kshot-10, "
+                "or data.borrow_defects, a share"
             )
 
 
-def _category_folders(root: Path, card: Card) -> dict[str, Path]:
+def find_places(root: Path, card: Card) -> dict[str, Path]:
+    """Category → where its images are found, by the layout of the card."""
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
         raise DatasetError(f"{root}: expected a data-set folder, found {found}; check the path")
-    if _is_category(root):
-        folders = {card.category or root.resolve().name: root}
-    else:
-        folders = {path.name: path for path in _subfolders(root) if _is_category(path)}
-        if card.category and folders.keys() - {card.category}:
-            raise DatasetError(
-                f"{root}: expected the one category of card {card.name!r} ({card.category}), found "
-                f"{', '.join(sorted(folders))}; name the folder of the category itself, "
-                "or use the card 'folder'"
-            )
-    if not folders:
-        names = [path.name for path in sorted(root.iterdir())]
+    layout = LAYOUTS[card.layout]
+    places = layout.find(root, card.category)
+    if not places:
+        refuse(root, layout)
+    if card.category and places.keys() - {card.category}:
         raise DatasetError(
-            f"{root}: expected the MVTec layout, found {few(names) or 'an empty folder'}; "
-            f"arrange the images like this:{_TREE}"
+            f"{root}: expected the one category of card {card.name!r} ({card.category}), found "
+            f"{', '.join(sorted(places))}; name the folder of the category itself, "
+            "or use the card 'folder'"
         )
     if card.categories is not None:
-        for name in sorted(folders.keys() - card.categories.keys()):
+        for name in sorted(places.keys() - card.categories.keys()):
             raise DatasetError(
                 f"{root}: expected categories of card {card.name!r} "
                 f"({', '.join(card.categories)}), found {name!r}"
                 f"{nearest(name, list(card.categories))}; rename it, or use the card 'folder'"
             )
-    return folders
+    return places
 
 
 def _chosen(found: list[str], categories: Sequence[str] | None, *, root: Path) -> list[str]:
@@ -147,123 +140,50 @@ def _chosen(found: list[str], categories: Sequence[str] | None, *, root: Path) -
     return sorted(set(categories))
 
 
-def _index_category(root: Path, category: str) -> list[ImageRecord]:
-    """The records of one category, masks found, groups not yet."""
-    records: list[ImageRecord] = []
-    masks = _masks(root)
-    without: list[Path] = []
-    used: set[Path] = set()
-    for folder, split in _SPLITS.items():
-        for label, path in _labelled_images(root / folder):
-            found = masks.get((label, f"{path.stem}_mask")) or masks.get((label, path.stem), [])
-            if len(found) > 1:
-                raise MaskError(
-                    f"{path}: expected one mask, found {few([mask.name for mask in found])} "
-                    f"in {found[0].parent}; keep one"
-                )
-            mask = found[0] if found else None
-            used.update(found)
-            if label == GOOD and mask:
-                _check_blank(path, mask)
-                mask = None
-            elif label != GOOD and not mask:
-                without.append(path)
-            records.append(ImageRecord(path, category, split, label, mask))
-    if without:
-        labels = sorted({path.parent.name for path in without})
-        looked = few([str(root / MASKS / label / "<stem>_mask.png") for label in labels])
+def _check_files(
+    records: list[ImageRecord], category: str, place: Path, *, root: Path, card: Card
+) -> None:
+    """Every defect image has a mask, and every file that a list names is there."""
+    if without := [r for r in records if r.defective and r.mask is None]:
+        base = place if place.is_dir() else root
+        looked = {LAYOUTS[card.layout].mask.format(place=place, label=r.label) for r in without}
         raise MaskError(
             f"category {category!r}: expected a mask for every defect image, {len(without)} have "
-            f"none: {few([str(path.relative_to(root)) for path in without])}; looked for {looked} "
-            "(or <stem>.png); add the masks, or leave the images out"
+            f"none: {few([_below(base, r.path) for r in without])}; looked for "
+            f"{few(sorted(looked))}; add the masks, or leave the images out"
         )
-    if not records:
+    if place.is_file() and (missing := missing_files(records)):
         raise DatasetError(
-            f"{root}: expected images in train/, validation/ or test/, found only empty folders; "
-            f"arrange the images like this:{_TREE}"
-        )
-    if all(record.defective for record in records):
-        labels = sorted({record.label for record in records})
-        raise DatasetError(
-            f"category {category!r}: expected good images in train/good/ or test/good/, found "
-            f"only {few(labels)}; put the images without defect into a folder named 'good'"
-        )
-    _check_one_mask_each(records)
-    if orphans := sorted({path for paths in masks.values() for path in paths} - used):
-        names = few([str(path.relative_to(root)) for path in orphans])
-        logger.warning("%s: %d masks belong to no image: %s", root, len(orphans), names)
-    return records
-
-
-def _labelled_images(split: Path) -> list[tuple[str, Path]]:
-    """(label, image) of every image in ``split``/<label>/, sorted."""
-    if not split.is_dir():
-        return []
-    if loose := image_files(split):
-        raise DatasetError(
-            f"{split}: expected images in folders named 'good' or after their defect, found "
-            f"{len(loose)} directly in it ({few([path.name for path in loose])}); move them"
-        )
-    pairs: list[tuple[str, Path]] = []
-    for folder in _subfolders(split):
-        if folder.name != GOOD and folder.name.lower() == GOOD:
-            raise DatasetError(f"{folder}: expected the name 'good' in lower case; rename it")
-        images = image_files(folder)
-        if not images:
-            names = [path.name for path in sorted(folder.iterdir())]
-            raise DatasetError(
-                f"{folder}: expected images ({' '.join(EXTENSIONS)}), found "
-                f"{few(names) or 'an empty folder'}; fill the folder or remove it"
-            )
-        pairs += [(folder.name, path) for path in images]
-    return pairs
-
-
-def _masks(root: Path) -> dict[tuple[str, str], list[Path]]:
-    """(label, stem of the mask) → the mask files of that stem."""
-    masks: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    if (root / MASKS).is_dir():
-        for folder in _subfolders(root / MASKS):
-            for path in image_files(folder):
-                masks[folder.name, path.stem].append(path)
-    return dict(masks)
-
-
-def _check_blank(image: Path, mask: Path) -> None:
-    marked = int(read_mask(mask).sum())
-    if marked:
-        raise MaskError(
-            f"{image}: expected no defect in a good image, but its mask {mask} marks {marked} "
-            "pixels; move the image to its defect type, or remove the mask"
+            f"category {category!r}: expected every file that {place} names, {len(missing)} are "
+            f"missing: {few([str(path) for path in missing])}; unpack the data set again"
         )
 
 
-def _check_one_mask_each(records: list[ImageRecord]) -> None:
-    owner: dict[Path, Path] = {}
-    for record in records:
-        if record.mask is None:
-            continue
-        first = owner.setdefault(record.mask, record.path)
-        if first != record.path:
-            raise MaskError(
-                f"mask {record.mask}: expected one image of that stem, found two: {first} and "
-                f"{record.path}; rename one image and its mask"
-            )
+def missing_files(records: Iterable[ImageRecord]) -> list[Path]:
+    """The images and masks of ``records`` that are not there."""
+    paths = [path for r in records for path in (r.path, r.mask) if path is not None]
+    return [path for path in paths if not path.exists()]
 
 
-def _compare_counts(records: list[ImageRecord], category: str, *, card: Card) -> None:
+def count_differences(
+    records: Sequence[ImageRecord], category: str, *, card: Card
+) -> Iterator[str]:
+    """Where the images of a category are not as many as the card states, in words."""
     for split, expected in (card.categories or {}).get(category, {}).items():
         defective = Counter(record.defective for record in records if record.split == split)
         found = (defective[False], defective[True])
         if found != expected:
-            logger.warning(
-                "category %r, %s: the card %r states %d good and %d defective images, found "
-                "%d and %d; numbers will not compare with published ones",
-                *(category, split, card.name, *expected, *found),
+            yield (
+                f"{split}: the card {card.name!r} states {expected[0]} good and {expected[1]} "
+                f"defective images, found {found[0]} and {found[1]}"
             )
 
 
-def _groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
+def _below(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def read_groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
     """The group of every image that ``groups.csv`` of the category lists."""
     path = root / GROUPS
     if not path.is_file():
@@ -320,21 +240,3 @@ def _groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
             *(path, len(images) - len(groups), len(images)),
         )
     return {image: group for image, group in groups.items() if group}
-
-
-def _is_category(folder: Path) -> bool:
-    return (folder / "train").is_dir() or (folder / "test").is_dir()
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def few(names: Sequence[str], most: int = 3) -> str:
-    """The first names and the number of the rest, for a message.
-
-    >>> few(["a", "b", "c", "d"], 2)
-    'a, b and 2 more'
-    """
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -20,15 +20,18 @@ from typing import get_args
 from anomaly_u2net.data.index import few
 from anomaly_u2net.errors import DatasetError, InputError, LeakError
 from anomaly_u2net.files import sha256_file, write_aside
-from anomaly_u2net.types import GOOD, ImageRecord, Split
+from anomaly_u2net.types import GOOD, ImageRecord, MaskValues, Split
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("file", "category", "split", "label", "mask", "group", "sha256")
+SHA256 = COLUMNS.index("sha256")
+#: One more where some masks hold label numbers.
+LABELLED = (*COLUMNS, "mask_values")
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
+class Unit:
     """Images that stay together: one group, or one image without a group."""
 
     name: str
@@ -100,7 +103,7 @@ def training_hashes(path: str | Path) -> set[str]:
 
     Needs only the CSV, not the images. Raises ``DatasetError`` when it is not such a CSV.
     """
-    return {row[-1] for row in _rows(Path(path)) if row[2] != "test"}
+    return {row[SHA256] for row in _rows(Path(path)) if row[2] != "test"}
 
 
 def check_disjoint(train_hashes: Collection[str], records: Iterable[ImageRecord]) -> None:
@@ -123,13 +126,15 @@ def write_split(path: str | Path, records: Iterable[ImageRecord], *, root: str |
     """Write a split as CSV, whole or not at all: one row a record, in the order given.
 
     Columns: file, category, split, label, mask, group, sha256. ``file`` and ``mask`` are POSIX
-    paths relative to ``root``; an empty cell is None. Raises ``DatasetError`` for a file that
+    paths relative to ``root``; an empty cell is None. A column mask_values follows where some masks
+    hold label numbers. Raises ``DatasetError`` for a file that
     does not lie under ``root``.
     """
-    root = Path(root)
+    root, records = Path(root), list(records)
+    labelled = any(record.mask_values == "labels" for record in records)
     with write_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(LABELLED if labelled else COLUMNS)
         for record in records:
             writer.writerow(
                 (
@@ -140,6 +145,7 @@ def write_split(path: str | Path, records: Iterable[ImageRecord], *, root: str |
                     _relative(record.mask, root) if record.mask else "",
                     record.group or "",
                     sha256_file(record.path),
+                    *([record.mask_values] if labelled else []),
                 )
             )
 
@@ -160,15 +166,12 @@ def read_split(
         record = _record(row, root, where=f"{path}, line {line}")
         if only is not None and record.split != only:
             continue
-        if check_bytes and record.path.is_file() and sha256_file(record.path) != row[-1]:
+        if check_bytes and record.path.is_file() and sha256_file(record.path) != row[SHA256]:
             changed.append(row[0])
         records.append(record)
     files = [record.path for record in records]
-    missing = [
-        str(file)
-        for file in files + [record.mask for record in records if record.mask]
-        if not file.is_file()
-    ]
+    missing = [str(file) for file in files if not file.is_file()]
+    missing += [str(r.mask) for r in records if r.mask and not r.mask.exists()]
     twice = [str(file) for file, count in Counter(files).items() if count > 1]
     for what, names in (("missing", missing), ("altered", changed), ("listed twice", twice)):
         if names:
@@ -188,17 +191,22 @@ def _rows(path: Path) -> list[list[str]]:
         raise DatasetError(
             f"{path}: expected a split as CSV, could not read it: {error}"
         ) from error
-    if tuple(header) != COLUMNS:
+    if tuple(header) not in (COLUMNS, LABELLED):
         raise DatasetError(
             f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'none'};"
             " write the file with write_split"
         )
     for line, row in enumerate(rows, start=2):
-        if len(row) != len(COLUMNS):
+        if len(row) != len(header):
             raise DatasetError(
-                f"{path}, line {line}: expected {len(COLUMNS)} cells, found {len(row)}"
+                f"{path}, line {line}: expected {len(header)} cells, found {len(row)}"
             )
     return rows
+
+
+def hash_rank(seed: int, category: str, name: str) -> str:
+    """What images and groups are ranked by when some of them are chosen at random."""
+    return hashlib.sha256(f"{seed}|{category}|{name}".encode()).hexdigest()
 
 
 def _check_fractions(calibration: float, validation: float, borrow: float) -> None:
@@ -214,25 +222,25 @@ def _check_fractions(calibration: float, validation: float, borrow: float) -> No
             )
 
 
-def _units(split: Sequence[ImageRecord], indexes: Iterable[int], *, seed: int) -> list[_Unit]:
+def units_of(
+    split: Sequence[ImageRecord] | Mapping[int, ImageRecord], indexes: Iterable[int], *, seed: int
+) -> list[Unit]:
     """The units of these records in the order of their hash."""
     members: dict[str, list[int]] = defaultdict(list)
     for i in indexes:
         record = split[i]
         name = "/".join(record.path.parts[-3:])
         members[f"file:{name}" if record.group is None else f"group:{record.group}"].append(i)
-    units = [_Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
+    units = [Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
 
-    def rank(unit: _Unit) -> str:
-        key = f"{seed}|{split[unit.indexes[0]].category}|{unit.name}"
-        return hashlib.sha256(key.encode()).hexdigest()
-
-    return sorted(units, key=rank)
+    return sorted(
+        units, key=lambda unit: hash_rank(seed, split[unit.indexes[0]].category, unit.name)
+    )
 
 
 def _borrow(split: list[ImageRecord], own: list[int], *, share: float, seed: int) -> None:
     """Move a share of each defect type's test images into training, in ``split``."""
-    tests = _units(split, [i for i in own if split[i].split == "test"], seed=seed)
+    tests = units_of(split, [i for i in own if split[i].split == "test"], seed=seed)
     total = sum((unit.labels for unit in tests), Counter[str]())
     target = {label: min(_rounded(share * n), n - 1) for label, n in total.items() if label != GOOD}
     trained = {split[i].group for i in own if split[i].split == "train"} - {None}
@@ -263,7 +271,7 @@ def _hold_out(
     seed: int,
 ) -> None:
     """Move ``fraction`` of the images of each label from training to ``name``, in ``split``."""
-    units = _units(split, [i for i in own if split[i].split == "train"], seed=seed)
+    units = units_of(split, [i for i in own if split[i].split == "train"], seed=seed)
     left = sum((unit.labels for unit in units), Counter[str]())
     target = {label: min(_rounded(fraction * n), left[label] - 1) for label, n in total.items()}
     chosen = _choose(units, target, left)
@@ -279,19 +287,19 @@ def _hold_out(
 
 
 def _choose(
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     target: dict[str, int],
     total: Counter[str],
     *,
-    taken: Sequence[_Unit] = (),
-) -> list[_Unit]:
+    taken: Sequence[Unit] = (),
+) -> list[Unit]:
     """Units whose labels together come near ``target``, beside those already ``taken``.
 
     First, in order, whatever fits without going over; then whatever brings the sum of the
     differences down. At least one image of each label in ``total`` is never chosen.
     """
     count = sum((unit.labels for unit in taken), Counter[str]())
-    chosen: list[_Unit] = []
+    chosen: list[Unit] = []
     names: set[str] = set()
     for nearer in (False, True):
         for unit in units:
@@ -348,10 +356,16 @@ def _check_groups(
 
 
 def _record(row: list[str], root: Path, *, where: str) -> ImageRecord:
-    file, category, split, label, mask, group, _ = row
+    file, category, split, label, mask, group, _, *more = row
+    values = more[0] if more else "white"
     if split not in get_args(Split):
         raise DatasetError(
             f"{where}: expected a split out of {', '.join(get_args(Split))}, found {split!r}"
+        )
+    if values not in get_args(MaskValues):
+        raise DatasetError(
+            f"{where}: expected mask_values out of {', '.join(get_args(MaskValues))}, found "
+            f"{values!r}"
         )
     for name in (file, mask):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -368,6 +382,7 @@ def _record(row: list[str], root: Path, *, where: str) -> ImageRecord:
         label,
         root / mask if mask else None,
         group or None,
+        values,  # type: ignore[arg-type]
     )
 
 

@@ -141,7 +141,11 @@ def _row_bytes(images: Sequence[ImageSize]) -> int:
 
 
 def _size(record: ImageRecord) -> ImageSize:
-    defect = 0 if record.mask is None else int(np.count_nonzero(read_mask(record.mask)))
+    defect = (
+        0
+        if record.mask is None
+        else int(np.count_nonzero(read_mask(record.mask, values=record.mask_values)))
+    )
     return ImageSize(_pixels(record.path), defect, record.label)
 
 

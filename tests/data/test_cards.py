@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from anomaly_u2net.data.cards import list_cards, load_card
+from anomaly_u2net.data.layouts import LAYOUTS
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.resources import shipped
 
@@ -14,7 +15,7 @@ CARD = "name: own\ntitle: t\nlayout: mvtec\nlicence: l\ncitation: c\nget: g\n"
 
 def test_every_shipped_card_loads_and_is_named_after_its_file() -> None:
     files = sorted(shipped("datasets").rglob("*.yaml"))
-    assert len(files) == 5
+    assert len(files) == 15
     assert [path.stem for path in files] == list_cards()
     for path in files:
         card = load_card(path.stem)
@@ -30,6 +31,31 @@ def test_the_counts_of_mvtec_ad_add_up_to_the_papers() -> None:
     assert sum(counts["train"][1] for counts in categories.values()) == 0
     assert sum(counts["test"][0] for counts in categories.values()) == 467
     assert sum(counts["test"][1] for counts in categories.values()) == 1258
+
+
+@pytest.mark.parametrize(
+    ("name", "categories", "train", "good", "defective"),
+    [
+        ("visa", 12, 8659, 962, 1200),
+        ("btad", 3, 1799, 451, 290),
+        ("mpdd", 6, 888, 176, 282),
+        ("mvtec_loco", 5, 1772, 575, 993),
+        ("ksdd2", 1, 2085 + 246, 894, 110),
+    ],
+)
+def test_counts_add_up_to_the_published_totals(
+    name: str, categories: int, train: int, good: int, defective: int
+) -> None:
+    stated = load_card(name).categories
+    assert stated is not None
+    assert len(stated) == categories
+    assert sum(sum(counts["train"]) for counts in stated.values()) == train
+    assert sum(counts["test"][0] for counts in stated.values()) == good
+    assert sum(counts["test"][1] for counts in stated.values()) == defective
+
+
+def test_every_layout_has_a_card() -> None:
+    assert {load_card(name).layout for name in list_cards()} == set(LAYOUTS)
 
 
 def test_single_category_sets() -> None:
@@ -49,7 +75,7 @@ def test_unknown_name() -> None:
     message = "got 'magnetic_tiles'; did you mean 'magnetic_tile'?"
     with pytest.raises(DatasetError, match=message.replace("?", r"\?")):
         load_card("magnetic_tiles")
-    with pytest.raises(DatasetError, match=r"one of bsdata_pitting, demo, .* got 'xyzzy'$"):
+    with pytest.raises(DatasetError, match=r"one of bsdata_pitting, btad, .* got 'xyzzy'$"):
         load_card("xyzzy")
 
 
@@ -70,7 +96,10 @@ def test_your_own_card(tmp_path: Path) -> None:
     [
         (CARD + "licenses: x\n", r"licenses: Extra inputs .*; did you mean 'licence'\?"),
         (CARD.replace("title: t\n", ""), "title: Field required"),
-        (CARD.replace("mvtec", "coco"), "layout: Input should be 'mvtec'"),
+        (
+            CARD.replace("mvtec", "coco"),
+            "layout: .*expected a layout out of mvtec, btad, .*, got 'coco'",
+        ),
         (CARD + "categories: {bolt: {train: [-1, 0]}}\n", r"categories\.bolt\.train\.0: Input"),
         (CARD + "categories: {bolt: {training: [1, 0]}}\n", r"categories\.bolt\.training"),
         (CARD + "category: nut\ncategories: {bolt: {}}\n", "to hold 'nut' alone"),

@@ -119,7 +119,10 @@ def test_check_trainable(tmp_path: Path) -> None:
     records = index_dataset(make(tmp_path / "bolt", *BOLT))
     check_trainable(records)
     without = [r for r in records if not (r.split == "train" and r.defective)]
-    with pytest.raises(DatasetError, match=r"train/<defect>/ .*or set data\.borrow_defects"):
+    with pytest.raises(
+        DatasetError,
+        match=r"train/<defect>/ .*set data\.protocol, as kshot-10, or data\.borrow_defects",
+    ):
         check_trainable(without)
     with pytest.raises(DatasetError, match="got no records at all"):
         check_trainable([])

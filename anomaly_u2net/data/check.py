@@ -1,0 +1,153 @@
+"""Is a data set whole? What is missing, broken or unexpected, by count and by file.
+
+``index_dataset`` stops at the first fault, because nothing may be trained on a set that has one.
+Here every image and mask is read, and every fault is told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from anomaly_u2net.data.cards import Card, load_card
+from anomaly_u2net.data.images import EXTENSIONS, image_files, read_image, read_sample
+from anomaly_u2net.data.index import (
+    count_differences,
+    find_places,
+    missing_files,
+    read_groups,
+)
+from anomaly_u2net.data.layouts import LAYOUTS
+from anomaly_u2net.errors import DatasetError, ImageError, InputError, MaskError
+from anomaly_u2net.types import ImageRecord
+
+Kind: TypeAlias = Literal["missing", "broken", "unexpected", "count"]
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong.
+
+    kind: missing (a category, image or mask that is not there), broken (unreadable, of another
+    size, an empty mask, a layout that cannot be read), unexpected (an image file that belongs to
+    nothing), count (other than the card states). file: below the root, or empty.
+    """
+
+    kind: Kind
+    category: str
+    file: str
+    text: str
+
+
+class CheckReport(NamedTuple):
+    """images: how many were read; findings: what is wrong, none for a whole data set."""
+
+    images: int
+    findings: list[Finding]
+
+
+def check_dataset(
+    root: str | Path,
+    *,
+    card: str | Path | Card = "folder",
+    on_image: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Read every image and mask below ``root`` and tell all that is wrong.
+
+    ``on_image`` is called with (images read, images in all) after each. Raises ``DatasetError``
+    where the layout of the card is not there at all.
+
+    >>> import tempfile, numpy as np
+    >>> from PIL import Image as Pillow
+    >>> root = Path(tempfile.mkdtemp()) / "bolt"
+    >>> for name in ("train/good/0.png", "test/good/1.png", "test/cut/2.png"):
+    ...     (root / name).parent.mkdir(parents=True)
+    ...     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(root / name)
+    >>> check_dataset(root).findings[0][:3]
+    ('missing', 'bolt', 'test/cut/2.png')
+    """
+    root = Path(root)
+    card = card if isinstance(card, Card) else load_card(card)
+    places = find_places(root, card)
+    records: list[ImageRecord] = []
+    one = set(places.values()) == {root}  # the root is one category, of however many
+    absent = set() if one else (card.categories or {}).keys() - places.keys()
+    findings = [
+        Finding("missing", category, "", "the card states this category")
+        for category in sorted(absent)
+    ]
+    for category, place in sorted(places.items()):
+        try:
+            found = LAYOUTS[card.layout].read(place, category, root)
+        except InputError as error:
+            findings.append(Finding("broken", category, "", str(error)))
+            continue
+        records += found
+        findings += _of_category(found, category, place, root=root, card=card)
+    for number, record in enumerate(records, start=1):
+        findings += _of_image(record, root)
+        if on_image:
+            on_image(number, len(records))
+    order = ("missing", "broken", "unexpected", "count")
+    findings.sort(key=lambda f: (order.index(f.kind), f.category, f.file))
+    return CheckReport(len(records), findings)
+
+
+def _of_category(
+    records: Sequence[ImageRecord], category: str, place: Path, *, root: Path, card: Card
+) -> Iterator[Finding]:
+    """What is wrong with the files of a category, before any is read."""
+    layout = LAYOUTS[card.layout]
+    for record in records:
+        if record.defective and record.mask is None:
+            looked = layout.mask.format(place=_below(root, place), label=record.label)
+            text = f"a defect image without a mask; looked for {looked}"
+            yield Finding("missing", category, _below(root, record.path), text)
+    for path in missing_files(records):
+        yield Finding("missing", category, _below(root, path), f"named in {_below(root, place)}")
+    if place.is_dir():
+        try:
+            read_groups(place, [record.path for record in records], card)
+        except DatasetError as error:
+            yield Finding("broken", category, "groups.csv", str(error))
+    if place.is_file() and not records:
+        return
+    known = {path for r in records for path in (r.path, r.mask) if path}
+    known |= {file for path in known if path.is_dir() for file in image_files(path)}
+    base = place if place.is_dir() else Path(os.path.commonpath([r.path.parent for r in records]))
+    known |= {path for glob in layout.spare for path in base.rglob(glob)}
+    for path in _images_below(base):
+        if path not in known:
+            yield Finding("unexpected", category, _below(root, path), "belongs to no image")
+    for difference in count_differences(records, category, card=card):
+        yield Finding("count", category, "", difference)
+
+
+def _of_image(record: ImageRecord, root: Path) -> Iterator[Finding]:
+    """What reading the image and its mask brings to light."""
+    path = record.path
+    if not path.is_file() or (record.mask and not record.mask.exists()):
+        return  # told as missing
+    try:
+        if record.mask:
+            read_sample(record)
+        else:
+            read_image(path)
+    except (ImageError, MaskError) as error:
+        file = record.mask if isinstance(error, MaskError) and record.mask else path
+        yield Finding("broken", record.category, _below(root, file), str(error))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

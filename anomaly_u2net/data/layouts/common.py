@@ -1,0 +1,57 @@
+"""What the layouts share: what a layout is, and how they say that a folder is none of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.types import ImageRecord
+
+#: A category's records from its place (a folder, or the file that lists it), its name and the root.
+Read = Callable[[Path, str, Path], list[ImageRecord]]
+
+
+class Layout(NamedTuple):
+    """How the files of a data set lie.
+
+    name: what a message calls it. find: from the root, and the card's single category if it states
+    one, to category → its place; empty where the layout is not there. read: a defect image without
+    a mask comes with mask None. tree: drawn for messages. mask: where the mask of an image is
+    looked for; {place} and {label} are filled in. spare: globs below the place of image files that
+    belong to the set and are no record's (masks that mark nothing).
+    """
+
+    name: str
+    find: Callable[[Path, str | None], dict[str, Path]]
+    read: Read
+    tree: str
+    mask: str
+    spare: tuple[str, ...] = ()
+
+
+def refuse(root: Path, layout: Layout) -> NoReturn:
+    """Raise ``DatasetError``: ``root`` does not have ``layout``."""
+    names = [path.name for path in sorted(root.iterdir())]
+    raise DatasetError(
+        f"{root}: expected the {layout.name} layout, found {few(names) or 'an empty folder'}; "
+        f"arrange the images like this:{layout.tree}"
+    )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in ``folder``, sorted, without hidden ones; none where it is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names and the number of the rest, for a message.
+
+    >>> few(["a", "b", "c", "d"], 2)
+    'a, b and 2 more'
+    """
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,108 @@
+"""The loaders against anomalib's, which were written by others: the same files on the same side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anomaly_u2net.data.index import index_dataset
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what it and its own dependencies warn of on import
+    pytest.importorskip("anomalib")
+    import pandas
+    from anomalib.data.datasets.image import btech, mpdd, mvtec_loco, mvtecad, mvtecad2
+
+Miniature = Callable[[dict[str, int]], Path]
+
+MVTEC = {
+    "train/good/000.png": 9,
+    "test/good/000.png": 9,
+    "test/crack/000.png": 9,
+    "test/crack/001.png": 9,
+    "ground_truth/crack/000_mask.png": 255,
+    "ground_truth/crack/001_mask.png": 255,
+}
+BTAD = {
+    "train/ok/0000.bmp": 9,
+    "test/ok/0000.bmp": 9,
+    "test/ko/0001.bmp": 9,
+    "ground_truth/ko/0001.png": 255,
+}
+LOCO = {
+    "train/good/000.png": 9,
+    "validation/good/000.png": 9,
+    "test/good/000.png": 9,
+    "test/logical_anomalies/000.png": 9,
+    "ground_truth/logical_anomalies/000/000.png": 255,
+    "ground_truth/logical_anomalies/000/001.png": 255,
+}
+AD2 = {
+    "train/good/000_regular.png": 9,
+    "validation/good/000_regular.png": 9,
+    "test_public/good/000_regular.png": 9,
+    "test_public/bad/000_regular.png": 9,
+    "test_public/ground_truth/bad/000_regular_mask.png": 255,
+}
+
+
+def loco(root: Path) -> Any:
+    """Theirs puts lists into a column of strings, which pandas 3 refuses unless it is told not to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pandas.option_context("future.infer_string", False):
+            return mvtec_loco.make_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("card", "category", "files", "make"),
+    [
+        ("mvtec_ad", "tile", MVTEC, lambda root: mvtecad.make_mvtec_ad_dataset(root)),
+        ("mpdd", "tubes", MVTEC, lambda root: mpdd.make_mpdd_dataset(root)),
+        ("btad", "01", BTAD, lambda root: btech.make_btech_dataset(root)),
+        ("mvtec_loco", "pushpins", LOCO, lambda root: loco(root)),
+        ("mvtec_ad2", "can", AD2, lambda root: mvtecad2.make_mvtec2_dataset(root)),
+    ],
+)
+def test_the_same_images_masks_and_sides(
+    miniature: Miniature,
+    card: str,
+    category: str,
+    files: dict[str, int],
+    make: Callable[[Path], Any],
+) -> None:
+    root = miniature({f"{category}/{name}": value for name, value in files.items()})
+    theirs = {
+        (
+            str(Path(row.image_path)),
+            {"val": "calibration"}.get(row.split, row.split),
+            bool(row.label_index),
+            masks(row.mask_path) if row.label_index else None,
+        )
+        for row in make(root / category).itertuples()
+    }
+    ours = {
+        (str(r.path), r.split, r.defective, str(r.mask) if r.mask else None)
+        for r in index_dataset(root, card=card)
+    }
+    assert ours == theirs
+
+
+def test_btad_product_3_has_masks_that_anomalib_does_not_find(miniature: Miniature) -> None:
+    files = {name.replace("0001.png", "0001.bmp"): value for name, value in BTAD.items()}
+    root = miniature({f"03/{name}": value for name, value in files.items()})
+    [theirs] = [Path(row.mask_path) for row in btech.make_btech_dataset(root / "03").itertuples()
+                if row.label_index]  # fmt: skip
+    assert theirs == root / "03" / "ground_truth" / "ko" / "0001.png"
+    assert not theirs.exists()
+    [ours] = [r.mask for r in index_dataset(root, card="btad") if r.mask]
+    assert ours == theirs.with_suffix(".bmp")
+
+
+def masks(path: Any) -> str:
+    """Our name for their mask: the file, or the folder of a list of files."""
+    return str(Path(path[0]).parent if isinstance(path, list) else Path(path))

@@ -1,0 +1,158 @@
+"""Miniatures of VisA and Real-IAD as their archives unpack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.data.splits import read_split, training_hashes, write_split
+from anomaly_u2net.errors import DatasetError, MaskError
+
+Rows = Callable[[Path, str], list[tuple[str, ...]]]
+Miniature = Callable[[dict[str, int]], Path]
+
+DATA = "candle/Data"
+VISA = {
+    f"{DATA}/Images/Normal/0000.JPG": 9,
+    f"{DATA}/Images/Normal/0001.JPG": 9,
+    f"{DATA}/Images/Anomaly/000.JPG": 9,
+    f"{DATA}/Masks/Anomaly/000.png": 3,  # a label number, as in the true set
+    "pcb1/Data/Images/Normal/0000.JPG": 9,
+}
+VISA_CSV = f"""object,split,label,image,mask
+candle,train,normal,{DATA}/Images/Normal/0000.JPG,
+candle,test,normal,{DATA}/Images/Normal/0001.JPG,
+candle,test,anomaly,{DATA}/Images/Anomaly/000.JPG,{DATA}/Masks/Anomaly/000.png
+pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,
+"""
+
+
+def visa(miniature: Miniature, text: str = VISA_CSV) -> Path:
+    root = miniature(VISA)
+    (root / "split_csv").mkdir()
+    (root / "split_csv" / "1cls.csv").write_text(text)
+    return root
+
+
+def test_visa_reads_its_list(miniature: Miniature, rows: Rows) -> None:
+    root = visa(miniature)
+    image, mask = f"{DATA}/Images/Anomaly/000.JPG", f"{DATA}/Masks/Anomaly/000.png"
+    assert rows(root, "visa") == [
+        ("candle", "train", "good", f"{DATA}/Images/Normal/0000.JPG", "", ""),
+        ("candle", "test", "anomaly", image, mask, ""),
+        ("candle", "test", "good", f"{DATA}/Images/Normal/0001.JPG", "", ""),
+        ("pcb1", "train", "good", "pcb1/Data/Images/Normal/0000.JPG", "", ""),
+    ]
+    assert len(index_dataset(root, card="visa", categories=["pcb1"])) == 1
+
+
+def test_label_numbers_stay_label_numbers_in_a_splits_file(
+    miniature: Miniature, tmp_path: Path
+) -> None:
+    root = visa(miniature)
+    records = index_dataset(root, card="visa", categories=["candle"])
+    write_split(tmp_path / "split.csv", records, root=root)
+    again = read_split(tmp_path / "split.csv", root, check_bytes=True)
+    assert again == records
+    assert len(training_hashes(tmp_path / "split.csv")) == 1
+    [sample] = [read_sample(r) for r in again if r.defective]
+    assert int(sample.mask.sum()) == 16
+    text = (tmp_path / "split.csv").read_text().replace(",labels", ",colours")
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(DatasetError, match="expected mask_values out of white, labels, found 'col"):
+        read_split(tmp_path / "split.csv", root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("object,split", "category,split", r"expected the columns object, split.*no \['object'\]"),
+        (
+            f",{DATA}/Masks/Anomaly/000.png",
+            ",",
+            "1 have none: .*000.JPG; looked for its path in .*1cls.csv",
+        ),
+        ("0001.JPG,", "0002.JPG,", "1 are missing: .*Normal/0002.JPG; unpack the data set"),
+        ("candle,test,normal", "candle,val,normal", "expected the split train or test .* 'val'"),
+        (
+            f"normal,{DATA}/Images/Normal/0000",
+            "normal,../a",
+            r"expected paths under .*'\.\./a.JPG'",
+        ),
+    ],
+)
+def test_a_list_that_is_wrong(miniature: Miniature, old: str, new: str, text: str) -> None:
+    assert old in VISA_CSV
+    root = visa(miniature, VISA_CSV.replace(old, new))
+    with pytest.raises((DatasetError, MaskError), match=text):
+        index_dataset(root, card="visa")
+
+
+def realiad(miniature: Miniature, *sizes: str) -> Path:
+    views = [f"audiojack_0001_NG_C{view}_20231021.jpg" for view in (1, 2)]
+    files = {}
+    for size in sizes:
+        folder = f"{size}/audiojack"
+        files |= {f"{folder}/NG/BX/S0001/{name}": 9 for name in views}
+        files[f"{folder}/NG/BX/S0001/{views[0][:-4]}_mask.png"] = 255
+        files |= {f"{folder}/OK/S000{i}/audiojack_000{i}_OK_C1_2023.jpg": 9 for i in (1, 2)}
+    root = miniature(files)
+
+    def item(kind: str, image: str, mask: str | None = None) -> dict[str, str | None]:
+        return {
+            "category": "audiojack",
+            "anomaly_class": kind,
+            "image_path": image,
+            "mask_path": mask,
+        }
+
+    lists = {
+        "meta": {"prefix": "audiojack/", "normal_class": "OK", "pre_transform": False},
+        "train": [item("OK", "OK/S0001/audiojack_0001_OK_C1_2023.jpg")],
+        "test": [
+            item("OK", "OK/S0002/audiojack_0002_OK_C1_2023.jpg"),
+            item("BX", f"NG/BX/S0001/{views[0]}", f"NG/BX/S0001/{views[0][:-4]}_mask.png"),
+            item("OK", f"NG/BX/S0001/{views[1]}"),  # the defect is not seen from there
+        ],
+    }
+    path = root / "realiad_jsons" / "realiad_jsons" / "audiojack.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(lists))
+    return root
+
+
+def test_realiad_reads_its_lists_and_groups_the_views(miniature: Miniature, rows: Rows) -> None:
+    root = realiad(miniature, "realiad_256")
+    images = "realiad_256/audiojack"
+    part = f"{images}/NG/BX/S0001/audiojack_0001_NG"
+    good = f"{images}/OK/S0001/audiojack_0001_OK_C1_2023.jpg"
+    found = rows(root, "real_iad")
+    assert found[0] == ("audiojack", "train", "good", good, "", "OK/S0001")
+    by_image = {row[3]: row for row in found}
+    assert by_image[f"{part}_C1_20231021.jpg"][2:] == (
+        *("BX", f"{part}_C1_20231021.jpg", f"{part}_C1_20231021_mask.png", "NG/BX/S0001"),
+    )
+    assert by_image[f"{part}_C2_20231021.jpg"][2] == "good"
+    assert by_image[f"{part}_C2_20231021.jpg"][5] == "NG/BX/S0001"
+    # The folder of one size is a root as well: the lists are beside it.
+    assert len(rows(root / "realiad_256", "real_iad")) == 4
+
+
+def test_realiad_of_several_sizes_wants_one(miniature: Miniature) -> None:
+    root = realiad(miniature, "realiad_256", "realiad_1024")
+    with pytest.raises(DatasetError, match="found realiad_1024, realiad_256; name the one to use"):
+        index_dataset(root, card="real_iad")
+    assert len(index_dataset(root / "realiad_1024", card="real_iad")) == 4
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"train": []}', '{"train": [{}], "test": []}'])
+def test_realiad_with_a_broken_list(miniature: Miniature, text: str) -> None:
+    root = realiad(miniature, "realiad_256")
+    (root / "realiad_jsons" / "realiad_jsons" / "audiojack.json").write_text(text)
+    with pytest.raises(DatasetError, match="expected a JSON object with the lists train and test"):
+        index_dataset(root, card="real_iad")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly_u2net.data.cards import Card
+from anomaly_u2net.data.check import CheckReport, check_dataset
+from anomaly_u2net.errors import DatasetError
+
+Save = Callable[[np.ndarray, Path], None]
+
+
+def told(report: CheckReport) -> list[tuple[str, str, str]]:
+    return [finding[:3] for finding in report.findings]
+
+
+def test_a_whole_data_set(own_data: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    report = check_dataset(own_data, on_image=lambda n, of: calls.append((n, of)))
+    assert report == CheckReport(54, [])
+    assert calls == [(n, 54) for n in range(1, 55)]
+
+
+def test_every_fault_is_told_with_its_file(own_data: Path, write_png: Save) -> None:
+    plate, sheet = own_data / "plate", own_data / "sheet"
+    for number in (0, 1):
+        (plate / "ground_truth" / "spot" / f"train_spot_{number}_mask.png").unlink()
+    image = plate / "train" / "good" / "train_good_0.png"
+    image.write_bytes(image.read_bytes()[:60])  # cut off
+    masks = sheet / "ground_truth" / "spot"
+    write_png(np.full((64, 32), 255, np.uint8), masks / "test_spot_0_mask.png")
+    write_png(np.zeros((64, 64), np.uint8), masks / "test_spot_1_mask.png")
+    (masks / "test_spot_2_mask.png").write_text("no image")
+    write_png(np.zeros((8, 8), np.uint8), masks / "of_nothing_mask.png")
+    write_png(np.zeros((8, 8), np.uint8), sheet / "overview.png")
+    (sheet / "readme.txt").write_text("not an image: nobody's business")
+    report = check_dataset(own_data)
+    assert told(report) == [
+        ("missing", "plate", "plate/train/spot/train_spot_0.png"),
+        ("missing", "plate", "plate/train/spot/train_spot_1.png"),
+        ("broken", "plate", "plate/train/good/train_good_0.png"),
+        ("broken", "sheet", "sheet/ground_truth/spot/test_spot_0_mask.png"),
+        ("broken", "sheet", "sheet/ground_truth/spot/test_spot_1_mask.png"),
+        ("broken", "sheet", "sheet/ground_truth/spot/test_spot_2_mask.png"),
+        ("unexpected", "sheet", "sheet/ground_truth/spot/of_nothing_mask.png"),
+        ("unexpected", "sheet", "sheet/overview.png"),
+    ]
+    texts = [finding.text for finding in report.findings]
+    assert "looked for plate/ground_truth/spot/<stem>_mask.png (or <stem>.png)" in texts[0]
+    assert "expected the size of its image, 64 x 64" in texts[3]
+    assert "expected the pixels of a defect 'spot', found none" in texts[4]
+    assert "begins with b'no image'" in texts[5]
+
+
+def test_the_card_says_what_should_be_there(own_data: Path) -> None:
+    card = Card.model_validate(
+        {
+            **{"name": "own", "title": "t", "licence": "l", "citation": "c", "get": "g"},
+            "layout": "mvtec",
+            "categories": {
+                "plate": {"train": [10, 6], "test": [3, 4]},
+                "sheet": {},
+                "rod": {"train": [1, 0]},
+            },
+        }
+    )
+    report = check_dataset(own_data, card=card)
+    assert told(report) == [("missing", "rod", ""), ("count", "plate", "")]
+    assert report.findings[1].text == (
+        "test: the card 'own' states 3 good and 4 defective images, found 3 and 3"
+    )
+    # The folder of one category says nothing about the others.
+    alone = check_dataset(own_data / "plate", card=card)
+    assert told(alone) == [("count", "plate", "")]
+
+
+def test_a_category_that_cannot_be_read_does_not_hide_the_others(own_data: Path) -> None:
+    (own_data / "plate" / "train" / "empty").mkdir()
+    (own_data / "sheet" / "groups.csv").write_text("name\n")
+    report = check_dataset(own_data)
+    assert told(report) == [("broken", "plate", ""), ("broken", "sheet", "groups.csv")]
+    assert "fill the folder or remove it" in report.findings[0].text
+    assert report.images == 27
+
+
+def test_what_a_list_names_and_is_not_there(tmp_path: Path, write_png: Save) -> None:
+    gray = np.full((8, 8), 9, np.uint8)
+    for name in ("Normal/0.JPG", "Normal/1.JPG", "Normal/extra.JPG", "Anomaly/0.JPG"):
+        write_png(gray, tmp_path / "candle" / "Data" / "Images" / name)
+    write_png(gray, tmp_path / "candle" / "Data" / "Masks" / "Anomaly" / "0.png")
+    data = "candle/Data"
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text(
+        "object,split,label,image,mask\n"
+        f"candle,train,normal,{data}/Images/Normal/0.JPG,\n"
+        f"candle,train,normal,{data}/Images/Normal/2.JPG,\n"
+        f"candle,test,normal,{data}/Images/Normal/1.JPG,\n"
+        f"candle,test,anomaly,{data}/Images/Anomaly/0.JPG,{data}/Masks/Anomaly/0.png\n"
+    )
+    report = check_dataset(tmp_path, card="visa")
+    own = [found for found in told(report) if found[1] == "candle" and found[0] != "count"]
+    assert own == [
+        ("missing", "candle", "candle/Data/Images/Normal/2.JPG"),
+        ("unexpected", "candle", "candle/Data/Images/Normal/extra.JPG"),
+    ]
+    assert sum(found[0] == "missing" for found in told(report)) == 1 + 11  # other categories
+
+
+def test_masks_that_mark_nothing_are_no_strangers(tmp_path: Path, write_png: Save) -> None:
+    for split, number in (("train", 10000), ("test", 20000)):
+        for i, value in enumerate((0, 255)):
+            write_png(np.full((8, 8), 9, np.uint8), tmp_path / split / f"{number + i}.png")
+            write_png(np.full((8, 8), value, np.uint8), tmp_path / split / f"{number + i}_GT.png")
+    report = check_dataset(tmp_path, card="ksdd2")
+    assert [finding.kind for finding in report.findings] == ["count", "count"]
+
+
+def test_no_layout_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected the KSDD2 layout, found an empty folder"):
+        check_dataset(tmp_path, card="ksdd2")
+
+
+DATA = os.environ.get("ANOMALY_U2NET_DATA")
+
+
+@pytest.mark.skipif(not DATA, reason="set ANOMALY_U2NET_DATA to the folder of magnetic_tile/")
+def test_magnetic_tile_is_whole() -> None:
+    report = check_dataset(Path(str(DATA)) / "magnetic_tile", card="magnetic_tile")
+    assert report == CheckReport(1012, [])
