@@ -1,0 +1,158 @@
+"""What a benchmark file says: images, protocols, methods, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from anomaly_u2net.errors import RecipeError
+from anomaly_u2net.files import sha256_json
+from anomaly_u2net.recipe import DataRecipe, Part, Recipe
+from anomaly_u2net.recipe.part import Positive
+
+#: What may be a number of a published table; see `evaluation.RANKING`.
+PUBLISHED = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.05", "pixel_f1_max")
+
+
+class TrainedMethod(Part):
+    """A network that our training loop trains, by a recipe."""
+
+    recipe: str = Field(description="a recipe file, or the name of one of ours")
+    arch: str | None = Field(None, description="sets model.arch")
+    set: dict[str, Any] = Field({}, description="recipe keys that differ, as train.steps: 400")
+    on: dict[str, dict[str, Any]] = Field(
+        {}, description="protocol → recipe keys that differ there only"
+    )
+    peer: bool | None = Field(
+        None, description="whether it is measured against; null: smp/ networks are"
+    )
+
+    @property
+    def is_peer(self) -> bool:
+        return (self.arch or "").startswith("smp/") if self.peer is None else self.peer
+
+    def overrides(self, protocol: str) -> dict[str, Any]:
+        """Recipe key → value under ``protocol``, before data and seed are set."""
+        named = {} if self.arch is None else {"model.arch": self.arch}
+        return named | dict(self.set) | self.on.get(protocol, {})
+
+
+class AnomalibMethod(Part):
+    """A model of anomalib, which its own Engine trains."""
+
+    anomalib: str = Field(description="the class, as Patchcore, Padim, Supersimplenet")
+    arguments: dict[str, Any] = Field({}, description="of its constructor")
+    size: Annotated[int, Field(ge=32)] = Field(256, description="side of the square it sees")
+    weights: str | None = Field(
+        None,
+        description="of its backbone: efficientnet-lite0 (a Python package), or a file with the "
+        "names of timm; null: whatever the model itself would load",
+    )
+    batch_size: Positive = 8
+    steps: Positive | None = Field(None, description="null: as long as the model says itself")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    peer: Literal[True] = True
+
+    @property
+    def is_peer(self) -> bool:
+        return True
+
+    @property
+    def digest(self) -> str:
+        return sha256_json(self.model_dump(mode="json"))
+
+
+Method = TrainedMethod | AnomalibMethod
+
+
+class Published(Part):
+    """Numbers from a publication, shown apart from those that were run here.
+
+    numbers: by the names of `PUBLISHED`, 0..1. source: publication and table, so that it can be
+    looked up.
+    """
+
+    method: str
+    protocol: str
+    numbers: dict[Literal[PUBLISHED], Annotated[float, Field(ge=0, le=1)]]  # type: ignore[valid-type]
+    source: Annotated[str, Field(min_length=1)]
+
+
+class BenchmarkFile(Part):
+    """Categories × protocols × methods × seeds.
+
+    >>> found = BenchmarkFile.from_dict({
+    ...     "name": "mine", "data": {"root": "parts"}, "protocols": ["given"], "seeds": [0, 1],
+    ...     "methods": {"U-Net": {"recipe": "folder", "arch": "smp/unet-resnet18"},
+    ...                 "PatchCore": {"anomalib": "Patchcore"}}})
+    >>> [method.is_peer for method in found.methods.values()]
+    [True, True]
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    data: DataRecipe
+    protocols: Annotated[list[str], Field(min_length=1)]
+    methods: Annotated[dict[str, Method], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    max_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="of each training; our loop brings its learning rate down by then"
+    )
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    published: list[Published] = []
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> BenchmarkFile:
+        for name in ("protocols", "seeds"):
+            values = getattr(self, name)
+            if twice := [v for v in values if values.count(v) > 1]:
+                raise ValueError(f"{name} has {twice[0]!r} twice: name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _protocols_agree(self) -> BenchmarkFile:
+        if self.data.protocol != "given":
+            raise ValueError(
+                f"data.protocol {self.data.protocol} changes nothing: list it under protocols"
+            )
+        for name, method in self.methods.items():
+            for protocol in method.on if isinstance(method, TrainedMethod) else ():
+                if protocol not in self.protocols:
+                    raise ValueError(
+                        f"methods.{name}.on has {protocol!r}, which is none of protocols: "
+                        f"{', '.join(self.protocols)}"
+                    )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> BenchmarkFile:
+        """Read a YAML file; raises `RecipeError` with every fault."""
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RecipeError(
+                f"{path}: expected a benchmark file in YAML, could not read it: {error}"
+            ) from error
+        if not isinstance(data, dict):
+            raise RecipeError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
+        return cls.from_dict(data, source=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str = "benchmark") -> BenchmarkFile:
+        """Check a mapping; raises `RecipeError` listing every fault at once."""
+        try:
+            return cls.model_validate(_without_other_kinds(dict(data)))
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in item['loc'] if part not in _KINDS)}: "
+                f"{item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors()
+            )
+            raise RecipeError(f"{source}: {faults}") from None
+
+    def recipe_of(self, method: TrainedMethod, load: Any) -> Recipe:  # pragma: no cover
+        raise NotImplementedError
