@@ -96,7 +96,8 @@ def check_trainable(records: Iterable[ImageRecord]) -> None:
             raise DatasetError(
                 f"category {category!r}: expected defect images in training, found none; put "
                 "defect images into train/<defect>/ with their masks in ground_truth/<defect>/, "
-                "or set data.borrow_defects to move a share of the test defects into training"
+                "or move some of the test defects into training: set data.protocol, as kshot-10, "
+                "or data.borrow_defects, a share"
             )
 
 

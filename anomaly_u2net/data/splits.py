@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -28,7 +28,7 @@ COLUMNS = ("file", "category", "split", "label", "mask", "group", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
+class Unit:
     """Images that stay together: one group, or one image without a group."""
 
     name: str
@@ -201,6 +201,11 @@ def _rows(path: Path) -> list[list[str]]:
     return rows
 
 
+def hash_rank(seed: int, category: str, name: str) -> str:
+    """What images and groups are ranked by when some of them are chosen at random."""
+    return hashlib.sha256(f"{seed}|{category}|{name}".encode()).hexdigest()
+
+
 def _check_fractions(calibration: float, validation: float, borrow: float) -> None:
     for name, value in (
         ("calibration_fraction", calibration),
@@ -214,25 +219,25 @@ def _check_fractions(calibration: float, validation: float, borrow: float) -> No
             )
 
 
-def _units(split: Sequence[ImageRecord], indexes: Iterable[int], *, seed: int) -> list[_Unit]:
+def units_of(
+    split: Sequence[ImageRecord] | Mapping[int, ImageRecord], indexes: Iterable[int], *, seed: int
+) -> list[Unit]:
     """The units of these records in the order of their hash."""
     members: dict[str, list[int]] = defaultdict(list)
     for i in indexes:
         record = split[i]
         name = "/".join(record.path.parts[-3:])
         members[f"file:{name}" if record.group is None else f"group:{record.group}"].append(i)
-    units = [_Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
+    units = [Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
 
-    def rank(unit: _Unit) -> str:
-        key = f"{seed}|{split[unit.indexes[0]].category}|{unit.name}"
-        return hashlib.sha256(key.encode()).hexdigest()
-
-    return sorted(units, key=rank)
+    return sorted(
+        units, key=lambda unit: hash_rank(seed, split[unit.indexes[0]].category, unit.name)
+    )
 
 
 def _borrow(split: list[ImageRecord], own: list[int], *, share: float, seed: int) -> None:
     """Move a share of each defect type's test images into training, in ``split``."""
-    tests = _units(split, [i for i in own if split[i].split == "test"], seed=seed)
+    tests = units_of(split, [i for i in own if split[i].split == "test"], seed=seed)
     total = sum((unit.labels for unit in tests), Counter[str]())
     target = {label: min(_rounded(share * n), n - 1) for label, n in total.items() if label != GOOD}
     trained = {split[i].group for i in own if split[i].split == "train"} - {None}
@@ -263,7 +268,7 @@ def _hold_out(
     seed: int,
 ) -> None:
     """Move ``fraction`` of the images of each label from training to ``name``, in ``split``."""
-    units = _units(split, [i for i in own if split[i].split == "train"], seed=seed)
+    units = units_of(split, [i for i in own if split[i].split == "train"], seed=seed)
     left = sum((unit.labels for unit in units), Counter[str]())
     target = {label: min(_rounded(fraction * n), left[label] - 1) for label, n in total.items()}
     chosen = _choose(units, target, left)
@@ -279,19 +284,19 @@ def _hold_out(
 
 
 def _choose(
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     target: dict[str, int],
     total: Counter[str],
     *,
-    taken: Sequence[_Unit] = (),
-) -> list[_Unit]:
+    taken: Sequence[Unit] = (),
+) -> list[Unit]:
     """Units whose labels together come near ``target``, beside those already ``taken``.
 
     First, in order, whatever fits without going over; then whatever brings the sum of the
     differences down. At least one image of each label in ``total`` is never chosen.
     """
     count = sum((unit.labels for unit in taken), Counter[str]())
-    chosen: list[_Unit] = []
+    chosen: list[Unit] = []
     names: set[str] = set()
     for nearer in (False, True):
         for unit in units:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive
+from anomaly_u2net.recipe.protocol import parse_protocol
 from anomaly_u2net.types import STRIDE
 
 
@@ -17,6 +18,11 @@ class DataRecipe(Part):
     root: str | None = Field(None, description="folder in MVTec layout; $VARIABLES are expanded")
     card: str = Field("folder", description="card in datasets/, or a path to one")
     categories: list[str] | None = Field(None, description="null: all that are found")
+    protocol: str = Field(
+        "given",
+        description="given, kshot-K, hard-TYPE-K, third, full, full-fold1of5 or good_only: which "
+        "defects are trained on",
+    )
     calibration_fraction: Fraction = Field(0.2, description="of train/, held out for thresholds")
     validation_fraction: Fraction = Field(
         0.1, description="of train/, held out to choose the model"
@@ -25,6 +31,21 @@ class DataRecipe(Part):
         0.0,
         description="share of each defect type that moves from test/ to training (no masks in train/)",
     )
+
+    @field_validator("protocol")
+    @classmethod
+    def _protocol_is_known(cls, name: str) -> str:
+        parse_protocol(name)
+        return name
+
+    @model_validator(mode="after")
+    def _defects_are_chosen_in_one_way(self) -> DataRecipe:
+        if self.protocol != "given" and self.borrow_defects:
+            raise ValueError(
+                f"borrow_defects {self.borrow_defects} and protocol {self.protocol} both say which "
+                "defects are trained on: leave one of them out"
+            )
+        return self
 
 
 class InputRecipe(Part):

@@ -20,6 +20,7 @@ from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader
 
 from anomaly_u2net.data.index import check_trainable, index_dataset
+from anomaly_u2net.data.protocols import split_by_protocol
 from anomaly_u2net.data.splits import check_disjoint, split_records, training_hashes, write_split
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.errors import DatasetError, InputError, ModelFileError, RecipeError
@@ -136,7 +137,7 @@ def split_data(recipe: Recipe) -> list[ImageRecord]:
     data = recipe.data
     found = index_dataset(recipe.data_root(), card=data.card, categories=data.categories)
     records = split_records(
-        found,
+        split_by_protocol(found, data.protocol, seed=recipe.seed),
         calibration_fraction=data.calibration_fraction,
         validation_fraction=data.validation_fraction,
         seed=recipe.seed,

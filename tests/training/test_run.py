@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +41,7 @@ from anomaly_u2net.inference.bundle import read_spec
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training import Progress, keeper, train
+from anomaly_u2net.training.run import split_data
 
 RUN_FILES = [
     "checkpoints/best.json",
@@ -512,6 +514,24 @@ def test_good_images_alone_do_not_train(short: Recipe, own_data: Path, tmp_path:
     with pytest.raises(DatasetError, match=text):
         train(short.with_overrides([f"data.root={own_data}"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_protocol_chooses_before_parts_are_held_out(short: Recipe, seed: int) -> None:
+    recipe = short.with_overrides(["data.protocol=kshot-1", f"seed={seed}"])
+    found = Counter((r.category, r.split, r.defective) for r in split_data(recipe))
+    for category in ("plate", "sheet"):
+        own = {key[1:]: n for key, n in found.items() if key[0] == category}
+        assert own == {
+            ("train", False): 8,
+            ("train", True): 1,
+            ("validation", False): 2,
+            ("calibration", False): 4,
+            ("test", False): 3,
+            ("test", True): 3,
+        }
+    with pytest.raises(DatasetError, match="expected defect images in training, found none"):
+        split_data(short.with_overrides(["data.protocol=good_only"]))
 
 
 def test_a_category_without_good_images(short: Recipe, own_data: Path, tmp_path: Path) -> None:

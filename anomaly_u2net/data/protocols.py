@@ -1,0 +1,262 @@
+"""Protocols: which defect masks may be trained on, so that two methods are compared alike.
+
+A protocol chooses defect images to train on from those of the training part or, where a data set
+has none there (MVTec AD, VisA), from those of the test part. Good images stay where they are.
+No other defect image has a part in the model: those outside the test part that are not chosen are
+dropped, with the held-out ones that a set may come with. The chosen leave the test part, and so
+does every test image of a group that is on the training side.
+
+===================  ===========================================================================
+``given``            the data set's own split, unchanged
+``kshot-K``          K masks a category: K // (number of types) of each type, the rest from all
+``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
+``third``            the first third (rounded down) of each type, by file name
+``full``             every mask of the data set's own training part
+``full-fold1of5``    for sets without one: groups dealt into five folds; this one is tested, the
+                     others train; over the five, every image is tested once
+``good_only``        no mask
+===================  ===========================================================================
+
+Chosen at random means ranked by a hash of seed, category and name, as in data/splits.py: neither
+the order of files nor the folder they lie in matters. Images of a group that trains already are
+chosen first, for they could not be tested anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from anomaly_u2net.data.index import few
+from anomaly_u2net.data.splits import check_disjoint, hash_rank, record_hashes, units_of
+from anomaly_u2net.errors import DatasetError, LeakError
+from anomaly_u2net.files import sha256_file, sha256_json
+from anomaly_u2net.recipe.protocol import FOLDS, Protocol, parse_protocol
+from anomaly_u2net.types import ImageRecord, Split
+
+logger = logging.getLogger(__name__)
+
+
+def split_by_protocol(
+    records: Sequence[ImageRecord], protocol: str, *, seed: int
+) -> list[ImageRecord]:
+    """The records that ``protocol`` keeps, in the order given, each with its side.
+
+    ``records`` are those of ``index_dataset``. What is held out for choosing the model and for
+    the thresholds comes out of the training part afterwards (``split_records``), never out of the
+    test. How many test images leave for their group is logged.
+
+    Raises ``InputError`` (no such protocol) and ``DatasetError`` (too few masks, a type that is not
+    there, nothing left to test, ``full`` without masks in training or a fold with them).
+
+    >>> from pathlib import Path
+    >>> records = [
+    ...     ImageRecord(Path(f"a/{split}/good/{split}.png"), "a", split, "good")
+    ...     for split in ("train", "test")
+    ... ]
+    >>> for i in range(8):
+    ...     kind = ("cut", "hole")[i % 2]
+    ...     path = Path(f"a/test/{kind}/{i}.png")
+    ...     records.append(ImageRecord(path, "a", "test", kind, Path(f"m/{i}.png")))
+    >>> split = split_by_protocol(records, "kshot-4", seed=0)
+    >>> sorted(r.label for r in split if r.split == "train")
+    ['cut', 'cut', 'good', 'hole', 'hole']
+    """
+    parsed = parse_protocol(protocol)
+    if parsed.kind == "given":
+        return list(records)
+    kept: dict[int, ImageRecord] = {}
+    for category in sorted({record.category for record in records}):
+        own = {i: record for i, record in enumerate(records) if record.category == category}
+        sides = _deal(own, parsed, seed=seed) if parsed.fold else _choose(own, parsed, seed=seed)
+        sides = _without_shared_groups(sides, category)
+        _check_tested(sides.values(), category, protocol=protocol)
+        kept |= sides
+    return [kept[i] for i in sorted(kept)]
+
+
+def check_protocol(records: Sequence[ImageRecord]) -> None:
+    """Raise ``LeakError`` when the test and the rest share an image, its bytes, or a group."""
+    rest = [record for record in records if record.split != "test"]
+    tests = [record for record in records if record.split == "test"]
+    names = {record.path for record in rest}
+    groups = {(record.category, record.group) for record in rest if record.group is not None}
+    for what, shared in (
+        ("image itself", [r for r in tests if r.path in names]),
+        ("group", [r for r in tests if (r.category, r.group) in groups]),
+    ):
+        if shared:
+            raise LeakError(
+                f"expected no test image on the training side, found {len(shared)} of "
+                f"{len(tests)} there by their {what}: {few([str(r.path) for r in shared])}; "
+                "use a protocol other than given: it takes them out of the test"
+            )
+    check_disjoint(record_hashes(rest).keys(), records)
+
+
+def split_hash(records: Iterable[ImageRecord]) -> str:
+    """SHA-256 over who is trained on and who is tested, by content: the name of a split in tables.
+
+    It covers category, split, label, the bytes of image and mask; not where the files lie, their
+    names or their order.
+    """
+    rows = [
+        (r.category, r.split, r.label, sha256_file(r.path), sha256_file(r.mask) if r.mask else "")
+        for r in records
+    ]
+    return sha256_json(sorted(rows))
+
+
+def _choose(
+    own: dict[int, ImageRecord], protocol: Protocol, *, seed: int
+) -> dict[int, ImageRecord]:
+    """The records of one category with the chosen masks in training."""
+    category = next(iter(own.values())).category
+    defects = {i: record for i, record in own.items() if record.defective}
+    pool = {i: r for i, r in defects.items() if r.split == "train"}
+    if protocol.kind == "full":
+        if not pool:
+            raise DatasetError(
+                f"category {category!r}: expected masks in the data set's own training part for "
+                f"the protocol full, found none; use full-fold1of{FOLDS} to full-fold{FOLDS}of"
+                f"{FOLDS}, or third"
+            )
+        return own
+    pool = pool or {i: r for i, r in defects.items() if r.split == "test"}
+    trained = {r.group for r in own.values() if r.split == "train"} - {None}
+
+    def rank(i: int) -> tuple[bool, str, str]:
+        name = "/".join(pool[i].path.parts[-3:])
+        tested = pool[i].group not in trained
+        return tested, hash_rank(seed, category, f"file:{name}"), str(pool[i].path)
+
+    chosen = CHOICES[protocol.kind](pool, protocol, sorted(pool, key=rank))
+    sides = {i: replace(r, split="train") if i in chosen else r for i, r in own.items()}
+    return {
+        i: record
+        for i, record in sides.items()
+        if i in chosen
+        or not record.defective
+        or (record.split == "test" and record.label != protocol.label)
+    }
+
+
+def _kshot(pool: dict[int, ImageRecord], protocol: Protocol, ranked: list[int]) -> set[int]:
+    _check_enough(len(ranked), protocol, category=_category(pool), of="masks")
+    each = protocol.shots // len({record.label for record in pool.values()})
+    taken: Counter[str] = Counter()
+    chosen: list[int] = []
+    for i in ranked:
+        if taken[pool[i].label] < each:
+            chosen.append(i)
+            taken[pool[i].label] += 1
+    rest = [i for i in ranked if i not in chosen]
+    return {*chosen, *rest[: protocol.shots - len(chosen)]}
+
+
+def _hard(pool: dict[int, ImageRecord], protocol: Protocol, ranked: list[int]) -> set[int]:
+    types = sorted({record.label for record in pool.values()})
+    if protocol.label not in types:
+        raise DatasetError(
+            f"category {_category(pool)!r}: expected one of its defect types for hard-<type>-"
+            f"{protocol.shots} ({', '.join(types) or 'there is none'}), got {protocol.label!r}"
+        )
+    own = [i for i in ranked if pool[i].label == protocol.label]
+    _check_enough(len(own), protocol, category=_category(pool), of=f"masks of {protocol.label!r}")
+    return set(own[: protocol.shots])
+
+
+def _third(pool: dict[int, ImageRecord], _: Protocol, ranked: list[int]) -> set[int]:
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for i in sorted(ranked, key=lambda i: (pool[i].path.name, str(pool[i].path))):
+        by_label[pool[i].label].append(i)
+    chosen = {i for own in by_label.values() for i in own[: len(own) // 3]}
+    if not chosen:
+        raise DatasetError(
+            f"category {_category(pool)!r}: expected a defect type with 3 masks or more for the "
+            f"protocol third, found {len(pool)} masks in {len(by_label)} types; use kshot-1"
+        )
+    return chosen
+
+
+def _none(_: dict[int, ImageRecord], __: Protocol, ___: list[int]) -> set[int]:
+    return set()
+
+
+#: kind → which of the pool train: (pool, protocol, the pool in random order) → indexes.
+CHOICES: dict[str, Callable[[dict[int, ImageRecord], Protocol, list[int]], set[int]]] = {
+    "kshot": _kshot,
+    "hard": _hard,
+    "third": _third,
+    "good_only": _none,
+}
+
+
+def _deal(own: dict[int, ImageRecord], protocol: Protocol, *, seed: int) -> dict[int, ImageRecord]:
+    """The records of one category with one of the folds as test.
+
+    Groups (and images without one) are dealt largest first, equals in random order, each to the
+    fold that has the smallest share of its labels so far.
+    """
+    category = next(iter(own.values())).category
+    if any(record.defective and record.split == "train" for record in own.values()):
+        raise DatasetError(
+            f"category {category!r}: expected no masks in the data set's own training part for "
+            "folds, found some: that split is its supervised one; use the protocol full"
+        )
+    movable = [i for i, record in own.items() if record.split in ("train", "test")]
+    units = sorted(units_of(own, movable, seed=seed), key=lambda unit: -len(unit.indexes))
+    total = sum((unit.labels for unit in units), Counter[str]())
+    folds: list[Counter[str]] = [Counter() for _ in range(FOLDS)]
+    sides = own.copy()
+    for unit in units:
+
+        def fullness(fold: int, labels: Counter[str] = unit.labels) -> tuple[float, int, int]:
+            # what the unit adds to the fold's sum of squared shares of each label
+            shares = sum(folds[fold][label] * n / total[label] ** 2 for label, n in labels.items())
+            return shares, folds[fold].total(), fold
+
+        fold = min(range(FOLDS), key=fullness)
+        folds[fold].update(unit.labels)
+        side: Split = "test" if fold == protocol.fold - 1 else "train"
+        sides |= {i: replace(own[i], split=side) for i in unit.indexes}
+    return sides
+
+
+def _without_shared_groups(sides: dict[int, ImageRecord], category: str) -> dict[int, ImageRecord]:
+    """``sides`` without the test images whose group is on the other side as well."""
+    groups = {r.group for r in sides.values() if r.split != "test"} - {None}
+    leave = {i for i, r in sides.items() if r.split == "test" and r.group in groups}
+    if leave:
+        logger.warning(
+            "category %r: %d good and %d defective test images leave the test, because their group "
+            "is on the training side",
+            category,
+            sum(not sides[i].defective for i in leave),
+            sum(sides[i].defective for i in leave),
+        )
+    return {i: record for i, record in sides.items() if i not in leave}
+
+
+def _check_enough(found: int, protocol: Protocol, *, category: str, of: str) -> None:
+    if found < protocol.shots:
+        raise DatasetError(
+            f"category {category!r}: expected at least {protocol.shots} {of} to train on, "
+            f"found {found}; choose fewer shots"
+        )
+
+
+def _check_tested(records: Iterable[ImageRecord], category: str, *, protocol: str) -> None:
+    left = Counter(record.defective for record in records if record.split == "test")
+    if not (left[True] and left[False]):
+        raise DatasetError(
+            f"category {category!r}: expected good and defective images left to test after the "
+            f"protocol {protocol}, found {left[False]} and {left[True]}; choose fewer masks, "
+            "another protocol, or leave the category out"
+        )
+
+
+def _category(pool: dict[int, ImageRecord]) -> str:
+    return next((record.category for record in pool.values()), "?")

@@ -1,0 +1,93 @@
+"""Splits as files small enough to be published beside a card: the chosen masks, no images.
+
+A folder ``datasets/<name>/splits`` holds ``<protocol>-seed<k>.csv`` with the chosen defect images
+alone, in the columns of ``write_split``, and ``index.csv`` with a row a split: how many images are
+on each side, how many left the test, and the hash of the whole split. Everything else follows
+from the protocol (data/protocols.py).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from anomaly_u2net.data.protocols import check_protocol, split_by_protocol, split_hash
+from anomaly_u2net.data.splits import write_split
+from anomaly_u2net.files import write_aside
+from anomaly_u2net.types import ImageRecord
+
+#: What is published for a set, for the seeds 0, 1 and 2.
+PROTOCOLS = ("kshot-1", "kshot-5", "kshot-10", "good_only")
+INDEX = "index.csv"
+
+
+class SplitFacts(NamedTuple):
+    """One split in numbers of images; left: test images that it took out of the test."""
+
+    protocol: str
+    seed: int
+    train_good: int
+    train_defective: int
+    test_good: int
+    test_defective: int
+    left: int
+    hash: str
+
+
+def split_facts(
+    records: Sequence[ImageRecord], split: Sequence[ImageRecord], *, protocol: str, seed: int
+) -> SplitFacts:
+    """The facts of ``split``, which ``protocol`` made of ``records``."""
+
+    count = Counter((r.split, r.defective) for r in split)
+    given = {r.path for r in records if r.split == "test"}
+    tested = {r.path for r in split if r.split == "test"}
+    return SplitFacts(
+        protocol,
+        seed,
+        count["train", False],
+        count["train", True],
+        count["test", False],
+        count["test", True],
+        len(given - tested),
+        split_hash(split),
+    )
+
+
+def publish_splits(
+    records: Sequence[ImageRecord],
+    folder: str | Path,
+    *,
+    root: str | Path,
+    protocols: Sequence[str] = PROTOCOLS,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> list[SplitFacts]:
+    """Write the splits of ``records``, which lie under ``root``, to ``folder``; return their facts.
+
+    A protocol that chooses nothing (``good_only``) has no file, only its row in the index, and
+    one without seeds has the seed 0 alone.
+
+    Raises what ``split_by_protocol`` and ``check_protocol`` raise; nothing is written then.
+    """
+    made = {}
+    for protocol in protocols:
+        for seed in seeds[:1] if protocol in ("full", "third", "good_only") else seeds:
+            split = split_by_protocol(records, protocol, seed=seed)
+            check_protocol(split)
+            facts = split_facts(records, split, protocol=protocol, seed=seed)
+            made[facts] = [r for r in split if r.split == "train" and r.defective]
+    for facts, chosen in made.items():
+        if chosen:
+            name = f"{facts.protocol}-seed{facts.seed}.csv"
+            write_split(Path(folder) / name, chosen, root=root)
+    with (
+        write_aside(Path(folder) / INDEX) as aside,
+        aside.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SplitFacts._fields)
+        writer.writerows(made)
+    return list(made)

@@ -1,0 +1,45 @@
+"""How a recipe names the protocol by which its training images are chosen."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from anomaly_u2net.errors import InputError
+
+FOLDS = 5
+#: kind → how it is written. What each does: data/protocols.py.
+FORMS = {
+    "given": r"given",
+    "kshot": r"kshot-(?P<shots>[1-9]\d*)",
+    "hard": r"hard-(?P<label>.+)-(?P<shots>[1-9]\d*)",
+    "third": r"third",
+    "full": r"full",
+    "fold": rf"full-fold(?P<fold>[1-{FOLDS}])of{FOLDS}",
+    "good_only": r"good_only",
+}
+_EXAMPLES = f"given, kshot-10, hard-<type>-10, third, full, full-fold1of{FOLDS} or good_only"
+
+
+class Protocol(NamedTuple):
+    """A protocol, taken apart: shots is its number of masks, label the one type of ``hard``."""
+
+    kind: str
+    shots: int = 0
+    label: str = ""
+    fold: int = 0
+
+
+def parse_protocol(text: str) -> Protocol:
+    """Take the name of a protocol apart; raises ``InputError`` for one that is none.
+
+    >>> parse_protocol("hard-glue_strip-10")
+    Protocol(kind='hard', shots=10, label='glue_strip', fold=0)
+    """
+    for kind, form in FORMS.items():
+        if match := re.fullmatch(form, text):
+            parts = match.groupdict()
+            return Protocol(
+                kind, int(parts.get("shots", 0)), parts.get("label", ""), int(parts.get("fold", 0))
+            )
+    raise InputError(f"expected a protocol, as {_EXAMPLES}, got {text!r}")

@@ -1,0 +1,61 @@
+"""``anomaly-u2net data split`` and ``data publish``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from anomaly_u2net.data.splits import read_split
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_split_is_written_and_counted(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "split.csv"
+    code, printed, _ = cli(
+        *("data", "split", tiny_data, "--protocol", "kshot-2", "--seed", 1, "--out", out, "--json")
+    )
+    assert code == 0
+    [facts] = json.loads(printed)
+    assert (facts["protocol"], facts["seed"], facts["train_defective"]) == ("kshot-2", 1, 4)
+    records = read_split(out, tiny_data, check_bytes=True)
+    assert sum(r.split == "train" and r.defective for r in records) == 4
+    code, printed, _ = cli(
+        "data", "split", tiny_data, "--protocol", "good_only", "--out", tmp_path / "b.csv"
+    )
+    assert code == 0
+    assert "train defective" in printed
+
+
+def test_split_by_what_is_no_protocol(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "split.csv"
+    code, _, err = cli("data", "split", tiny_data, "--protocol", "10-shot", "--out", out)
+    assert code == 3
+    assert "expected a protocol, as given, kshot-10" in err
+    assert not out.exists()
+
+
+def test_a_split_that_leaks_is_not_written(cli: Cli, own_data: Path, tmp_path: Path) -> None:
+    good = own_data / "plate" / "test" / "good"
+    (good / "copy.png").write_bytes(
+        (own_data / "plate" / "train" / "good" / "train_good_0.png").read_bytes()
+    )
+    out = tmp_path / "split.csv"
+    code, _, err = cli("data", "split", own_data, "--protocol", "full", "--out", out)
+    assert code == 3
+    assert "found 1 of 13 with the same bytes" in err
+    assert not out.exists()
+
+
+def test_publish(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "splits"
+    code, printed, _ = cli(
+        *("data", "publish", tiny_data, "--out", out, "--seeds", 2),
+        *("--protocol", "kshot-1", "--protocol", "full"),
+    )
+    assert code == 0
+    assert len([line for line in printed.splitlines() if "kshot-1" in line]) == 2
+    assert sorted(p.name for p in out.iterdir()) == [
+        *("full-seed0.csv", "index.csv", "kshot-1-seed0.csv", "kshot-1-seed1.csv"),
+    ]
