@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.files import sha256_json
-from anomaly_u2net.recipe import DataRecipe, Part, Recipe
-from anomaly_u2net.recipe.part import Positive
+from anomaly_u2net.recipe import DataRecipe, Part
+from anomaly_u2net.recipe.part import Positive, hint
+from anomaly_u2net.recipe.protocol import parse_protocol
+from anomaly_u2net.resources import shipped
 
 #: What may be a number of a published table; see `evaluation.RANKING`.
 PUBLISHED = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.05", "pixel_f1_max")
@@ -27,13 +29,13 @@ class TrainedMethod(Part):
     on: dict[str, dict[str, Any]] = Field(
         {}, description="protocol → recipe keys that differ there only"
     )
-    peer: bool | None = Field(
-        None, description="whether it is measured against; null: smp/ networks are"
+    peer: bool = Field(
+        False, description="others are measured against it; smp/ networks are peers anyway"
     )
 
     @property
     def is_peer(self) -> bool:
-        return (self.arch or "").startswith("smp/") if self.peer is None else self.peer
+        return self.peer or (self.arch or "").startswith("smp/")
 
     def overrides(self, protocol: str) -> dict[str, Any]:
         """Recipe key → value under ``protocol``, before data and seed are set."""
@@ -55,7 +57,6 @@ class AnomalibMethod(Part):
     batch_size: Positive = 8
     steps: Positive | None = Field(None, description="null: as long as the model says itself")
     precision: Literal["fp32", "bf16"] = "fp32"
-    peer: Literal[True] = True
 
     @property
     def is_peer(self) -> bool:
@@ -66,7 +67,19 @@ class AnomalibMethod(Part):
         return sha256_json(self.model_dump(mode="json"))
 
 
-Method = TrainedMethod | AnomalibMethod
+_KINDS: dict[str, type[Part]] = {"recipe": TrainedMethod, "anomalib": AnomalibMethod}
+
+
+def _kind(value: Any) -> str:
+    """Which method a mapping, or one that was read, is: the one whose first key it has."""
+    has = value if isinstance(value, Mapping) else type(value).model_fields
+    return "anomalib" if "anomalib" in has else "recipe"
+
+
+Method = Annotated[
+    Annotated[TrainedMethod, Tag("recipe")] | Annotated[AnomalibMethod, Tag("anomalib")],
+    Discriminator(_kind),
+]
 
 
 class Published(Part):
@@ -97,12 +110,12 @@ class BenchmarkFile(Part):
     data: DataRecipe
     protocols: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[dict[str, Method], Field(min_length=1)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field([0, 1, 2])
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(
         None, description="of each training; our loop brings its learning rate down by then"
     )
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    published: list[Published] = []
+    published: list[Published] = Field([])
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> BenchmarkFile:
@@ -114,6 +127,8 @@ class BenchmarkFile(Part):
 
     @model_validator(mode="after")
     def _protocols_agree(self) -> BenchmarkFile:
+        for protocol in self.protocols:
+            parse_protocol(protocol)
         if self.data.protocol != "given":
             raise ValueError(
                 f"data.protocol {self.data.protocol} changes nothing: list it under protocols"
@@ -145,14 +160,47 @@ class BenchmarkFile(Part):
     def from_dict(cls, data: Mapping[str, Any], *, source: str = "benchmark") -> BenchmarkFile:
         """Check a mapping; raises `RecipeError` listing every fault at once."""
         try:
-            return cls.model_validate(_without_other_kinds(dict(data)))
+            return cls.model_validate(dict(data))
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc'] if part not in _KINDS)}: "
-                f"{item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors()
-            )
+            faults = "; ".join(_fault(item) for item in error.errors())
             raise RecipeError(f"{source}: {faults}") from None
 
-    def recipe_of(self, method: TrainedMethod, load: Any) -> Recipe:  # pragma: no cover
-        raise NotImplementedError
+    @property
+    def digest(self) -> str:
+        return sha256_json(self.model_dump(mode="json"))
+
+
+def load_benchmark(name: str, *, data_root: str | Path | None = None) -> BenchmarkFile:
+    """A benchmark by the path of its file, or the name of one of ours in recipes/benchmark/.
+
+    data_root replaces ``data.root``. Raises `RecipeError` for an unknown name and as
+    `BenchmarkFile.load`.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        ours = {p.stem: p for p in sorted((shipped("recipes") / "benchmark").glob("*.yaml"))}
+        if name not in ours:
+            raise RecipeError(
+                f"no benchmark {name!r}: expected a YAML file or one of ours{hint(name, ours)}"
+            )
+        path = ours[name]
+    bench = BenchmarkFile.load(path)
+    if data_root is None:
+        return bench
+    root = str(Path(data_root).expanduser().absolute())
+    return bench.model_copy(update={"data": bench.data.model_copy(update={"root": root})})
+
+
+def _fault(item: Any) -> str:
+    """One pydantic error as one readable clause; the kind of a method is no key of the file."""
+    place = [str(part) for part in item["loc"]]
+    kind = place.pop(2) if place[0] == "methods" and len(place) > 2 else None
+    key = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        part = _KINDS[kind] if kind and len(place) == 3 else BenchmarkFile
+        part = DataRecipe if place[0] == "data" and len(place) == 2 else part
+        return f"unknown key {key!r}{hint(place[-1], part.model_fields)}"
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message

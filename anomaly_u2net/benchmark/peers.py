@@ -10,13 +10,14 @@ import inspect
 import logging
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, seed_everything
@@ -49,7 +50,7 @@ class PeerModel:
     """A trained model of anomalib behind the calls of `evaluation.Predictor`.
 
     Its maps and scores are on the model's own raw scale, before anomalib normalises or clamps them.
-    steps: optimiser steps that were taken. supervised: whether it was trained on masks.
+    steps, minutes: of its training. supervised: whether it was trained on masks.
     """
 
     module: Any
@@ -57,6 +58,7 @@ class PeerModel:
     model_hash: str
     recipe_hash: str
     steps: int
+    minutes: float
     supervised: bool
     calibration: None = None
     calibration_hash: str = ""
@@ -112,9 +114,13 @@ def train_peer(
         supervised=supervised,
         seed=seed,
     )
+    begun = time.monotonic()
     steps = _fit(module, data, method, Path(out), max_minutes, accelerator)
+    minutes = (time.monotonic() - begun) / 60
     module = module.eval().cpu()
-    return PeerModel(module, method.size, _digest(module), method.digest, steps, supervised)
+    return PeerModel(
+        module, method.size, _digest(module), method.digest, steps, minutes, supervised
+    )
 
 
 def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
@@ -132,7 +138,9 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
     takes = inspect.signature(kind).parameters
     arguments = dict(method.arguments)
     if unknown := [name for name in arguments if name not in takes]:
-        raise InputError(f"{method.anomalib} of anomalib has no {unknown[0]}{hint(unknown[0], takes)}")
+        raise InputError(
+            f"{method.anomalib} of anomalib has no {unknown[0]}{hint(unknown[0], takes)}"
+        )
     if "supervised" in takes:
         arguments.setdefault("supervised", masks)
     pre_processor = kind.configure_pre_processor((method.size, method.size))
@@ -143,14 +151,12 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
         arguments["backbone"] = _backbone(method.weights, arguments.get("backbone", default))
         _normalise_as(pre_processor, method.weights)
     quiet = dict.fromkeys(("post_processor", "evaluator", "visualizer"), False)
-    module = _with_weights(
-        method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor)
-    )
+    module = _with_weights(method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor))
     return module, bool(arguments.get("supervised", False))
 
 
 def _heirs(kind: type) -> list[type]:
-    found = [kind for kind in kind.__subclasses__()]
+    found = kind.__subclasses__()
     return found + [heir for kind in found for heir in _heirs(kind)]
 
 
@@ -240,15 +246,20 @@ def _fit(
     """Train; returns the optimiser steps."""
     from anomalib.engine import Engine
 
+    out.mkdir(parents=True, exist_ok=True)
     limits: dict[str, Any] = {}
     if method.steps is not None:
         epochs = math.ceil(method.steps / len(data.train_dataloader()))
         limits = {"max_steps": method.steps, "max_epochs": epochs}
     if max_minutes is not None:
         limits["max_time"] = {"minutes": max_minutes}
-    with warnings.catch_warnings():
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # of Lightning and anomalib, on what they do themselves
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        log = stack.enter_context((out / "training.log").open("a", encoding="utf-8"))
+        stack.enter_context(redirect_stderr(log))  # progress bars of the models themselves
         engine = Engine(
             default_root_dir=out,
             accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
@@ -256,6 +267,7 @@ def _fit(
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            precision={"fp32": "32-true", "bf16": "bf16-mixed"}[method.precision],
             **limits,
         )
         _with_weights(method, lambda: engine.fit(module, datamodule=data))
@@ -331,9 +343,7 @@ class _Data(LightningDataModule):
         if not self.shown:
             return []
         images = _Images(self.shown, self.size)
-        return DataLoader(
-            images, batch_size=self.eval_batch_size, collate_fn=ImageBatch.collate
-        )
+        return DataLoader(images, batch_size=self.eval_batch_size, collate_fn=ImageBatch.collate)
 
 
 def _tensor(image: Image, size: int) -> torch.Tensor:

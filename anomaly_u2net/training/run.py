@@ -34,7 +34,7 @@ from anomaly_u2net.models import (
     reestimate_batchnorm,
     save_weights,
 )
-from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.recipe import DataRecipe, Recipe
 from anomaly_u2net.training.keeper import Clock, Keeper, Progress
 from anomaly_u2net.training.module import TrainingModule
 from anomaly_u2net.training.speed import on_gpu, precision
@@ -134,17 +134,21 @@ def check_folder(out: Path) -> None:
 
 def split_data(recipe: Recipe) -> list[ImageRecord]:
     """The images that ``recipe`` is trained with, each with its split; raises `DatasetError`."""
-    data = recipe.data
-    found = index_dataset(recipe.data_root(), card=data.card, categories=data.categories)
-    records = split_records(
-        split_by_protocol(found, data.protocol, seed=recipe.seed),
-        calibration_fraction=data.calibration_fraction,
-        validation_fraction=data.validation_fraction,
-        seed=recipe.seed,
-        borrow_defects=data.borrow_defects,
-    )
+    records = data_records(recipe.data, recipe.data_root(), seed=recipe.seed)
     check_trainable(records)
     return records
+
+
+def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord]:
+    """The images of ``data`` under ``root``, each with its split, whoever trains on them."""
+    found = index_dataset(root, card=data.card, categories=data.categories)
+    return split_records(
+        split_by_protocol(found, data.protocol, seed=seed),
+        calibration_fraction=data.calibration_fraction,
+        validation_fraction=data.validation_fraction,
+        seed=seed,
+        borrow_defects=data.borrow_defects,
+    )
 
 
 def _prepare_folder(
