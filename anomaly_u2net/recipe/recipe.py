@@ -22,6 +22,7 @@ from anomaly_u2net.recipe.parts import (
     ScoreRecipe,
     TrainRecipe,
 )
+from anomaly_u2net.recipe.synthesis import SynthesisRecipe
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -53,6 +54,7 @@ class Recipe(Part):
     model: ModelRecipe = ModelRecipe()
     input: InputRecipe = InputRecipe()
     augment: AugmentRecipe = AugmentRecipe()
+    synthesis: SynthesisRecipe = SynthesisRecipe()
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
     score: ScoreRecipe = ScoreRecipe()
