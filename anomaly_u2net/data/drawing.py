@@ -6,6 +6,7 @@ where the coverage is at least one half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -61,7 +62,7 @@ def _crack(crop: Gray, rng: np.random.Generator) -> tuple[Gray, Gray]:
     height, width = crop.shape
     size = min(height, width)
     start, angle = rng.uniform(0.2, 0.8, 2) * (width, height), rng.uniform(0, 2 * np.pi)
-    length, thick = rng.uniform(0.4, 0.9) * size, rng.uniform(0.9, 1.8)
+    length, thick = rng.uniform(0.4, 0.9) * size, rng.uniform(1.0, 1.8)
     main = _jagged(start, angle, length, rng)
     arms = [main] + [
         _jagged(
@@ -75,7 +76,7 @@ def _crack(crop: Gray, rng: np.random.Generator) -> tuple[Gray, Gray]:
     inside = np.full(crop.shape, -np.inf)
     for arm in arms:
         distance, nearest = _along(arm, crop.shape, reach=thick + _EDGE)
-        inside = np.maximum(inside, thick * (1 - 0.7 * nearest / len(arm)) - distance)
+        inside = np.maximum(inside, thick * (1 - 0.4 * nearest / len(arm)) - distance)
     return inside, crop * rng.uniform(0.1, 0.35)
 
 
@@ -125,10 +126,10 @@ DEFECTS: dict[str, Callable[[Gray, np.random.Generator], tuple[Gray, Gray]]] = {
 def _jagged(
     start: NDArray[np.float64], angle: float, length: float, rng: np.random.Generator
 ) -> Gray:
-    """Points (N, 2) as (x, y) of a way that keeps turning a little, some 2 pixels apart."""
-    steps = max(4, round(length / 2))
-    turns = np.repeat(rng.normal(0, 0.5, steps // 4 + 1), 4)[:steps]
-    angles = angle + turns + np.cumsum(rng.normal(0, 0.06, steps))
+    """Points (N, 2) as (x, y), at most a pixel apart, of a way that turns every few pixels."""
+    steps = max(12, math.ceil(length))
+    turns = np.repeat(rng.normal(0, 0.5, steps // 8 + 1), 8)[:steps]
+    angles = angle + turns + np.cumsum(rng.normal(0, 0.04, steps))
     ways = np.stack([np.cos(angles), np.sin(angles)], axis=1) * length / steps
     return np.concatenate([start[None], start + np.cumsum(ways, axis=0)])
 
@@ -140,7 +141,9 @@ def _along(way: Gray, shape: tuple[int, ...], *, reach: float) -> tuple[Gray, Gr
     """
     band = np.zeros(shape, np.uint8)
     thickness = 2 * int(np.ceil(reach)) + 4
-    cv2.polylines(band, [way.round().astype(np.int32)], isClosed=False, color=1, thickness=thickness)
+    cv2.polylines(
+        band, [way.round().astype(np.int32)], isClosed=False, color=1, thickness=thickness
+    )
     y, x = np.nonzero(band)
     apart = np.hypot(x[:, None] - way[:, 0], y[:, None] - way[:, 1])
     distance, nearest = np.full(shape, np.inf), np.zeros(shape)

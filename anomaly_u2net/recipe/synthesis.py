@@ -66,8 +66,8 @@ class SynthesisRecipe(Part):
             ]
             if idle:
                 raise ValueError(
-                    f"{' and '.join(idle)} change nothing with share 0: set share, as 0.5, or "
-                    "leave them out"
+                    f"{' and '.join(idle)} change nothing with share 0: set share, as 0.5, or leave "
+                    "them out"
                 )
         if self.textures is not None and "perlin" not in self.generators:
             raise ValueError(

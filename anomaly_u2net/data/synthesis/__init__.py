@@ -9,8 +9,7 @@ from __future__ import annotations
 from anomaly_u2net.data.synthesis.foreground import foreground_mask
 from anomaly_u2net.data.synthesis.generators import GENERATORS, Generator
 from anomaly_u2net.data.synthesis.make import make_defect
-from anomaly_u2net.data.synthesis.scene import Scene, Sources
-from anomaly_u2net.data.synthesis.textures import open_textures
+from anomaly_u2net.data.synthesis.scene import Scene, Sources, open_sources
 
 __all__ = [
     "GENERATORS",
@@ -19,5 +18,5 @@ __all__ = [
     "Sources",
     "foreground_mask",
     "make_defect",
-    "open_textures",
+    "open_sources",
 ]

@@ -49,8 +49,8 @@ def foreground_mask(image: Image) -> Mask:
     small = cv2.GaussianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (5, 5), 0)
     rim = np.zeros(small.shape[:2], bool)
     rim[:2] = rim[-2:] = rim[:, :2] = rim[:, -2:] = True
-    colour = np.median(small[rim], axis=0)
-    red, green, blue = cv2.split(cv2.absdiff(small, (*map(float, colour), 0.0)))
+    colour = np.median(small[rim], axis=0).astype(np.uint8)
+    red, green, blue = cv2.split(cv2.absdiff(small, np.full_like(small, colour)))
     distance = cv2.max(cv2.max(red, green), blue)
     threshold, _ = cv2.threshold(distance, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     near = distance <= min(threshold, FARTHEST)

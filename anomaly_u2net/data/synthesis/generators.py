@@ -61,7 +61,7 @@ def structure(scene: Scene) -> tuple[Image, Mask]:
     tiles = whole.reshape(TILES, down, TILES, right, 3).swapaxes(1, 2).reshape(-1, down, right, 3)
     mixed = tiles[scene.rng.permutation(len(tiles))].reshape(TILES, TILES, down, right, 3)
     shuffled = mixed.swapaxes(1, 2).reshape(whole.shape)
-    return _filled(scene, shuffled[:height, :width])
+    return _filled(scene, np.asarray(shuffled[:height, :width], np.uint8))
 
 
 def _filled(scene: Scene, filling: NDArray[np.uint8]) -> tuple[Image, Mask]:
@@ -129,8 +129,7 @@ def poisson(scene: Scene) -> tuple[Image, Mask]:
         return scene.image, np.zeros_like(scene.part)
     zoom = rng.uniform(*BLEND_ZOOM)
     cut = [
-        min(side, max(2, round(s / zoom)))
-        for s, side in zip(sides, donor.shape[:2], strict=True)
+        min(side, max(2, round(s / zoom))) for s, side in zip(sides, donor.shape[:2], strict=True)
     ]
     y, x = (int(rng.integers(whole - c + 1)) for c, whole in zip(cut, donor.shape[:2], strict=True))
     piece = cv2.resize(donor[y : y + cut[0], x : x + cut[1]], (sides[1], sides[0]))
@@ -180,11 +179,11 @@ def drawn(scene: Scene, *, kind: str) -> tuple[Image, Mask]:
     window = slice(top, top + side), slice(left, left + side)
     ground = scene.image[window].astype(np.float64)
     gray = ground.mean(axis=2)
-    with_it, mask = draw_defect(gray, kind, rng=rng)
+    with_it, _ = draw_defect(gray, kind, rng=rng)
     step = (with_it - gray) * rng.uniform(*DRAWN_OPACITY)
     changed, region = scene.image.copy(), np.zeros_like(scene.part)
     changed[window] = (ground + step[..., None]).round().clip(0, 255).astype(np.uint8)
-    region[window] = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    region[window] = np.abs(step) >= 1
     return settle(scene.image, changed, region & scene.part)
 
 

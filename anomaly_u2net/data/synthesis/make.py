@@ -32,10 +32,9 @@ def make_defect(
     then the image comes back as it is, with an empty mask. The same arguments and the same state of
     ``rng`` give the same pixels. Raises ``InputError`` for an unknown name and for no weight at all.
 
-    >>> from anomaly_u2net.data.synthesis import open_textures
+    >>> from anomaly_u2net.data.synthesis.textures import noise
     >>> flat = np.full((64, 64, 3), 120, np.uint8)
-    >>> good = lambda rng: flat
-    >>> sources = Sources(good, open_textures("noise", good=good))
+    >>> sources = Sources(good=lambda rng: flat, texture=noise)
     >>> made, mask = make_defect(flat, {"hole": 1}, sources=sources, rng=np.random.default_rng(0))
     >>> bool(((made != flat).any(axis=2) == mask).all()), bool(mask.any())
     (True, True)

@@ -31,29 +31,11 @@ CACHE_BYTES = 256 * 2**20
 PIECE = 0.3, 1.0
 
 
-def open_textures(name: str | None, *, good: Pick, cache_bytes: int = CACHE_BYTES) -> Texture:
-    """The source called ``name``: "self", "noise", a folder, or None for the first two by turns.
-
-    good: gives a good image of the same category. Raises ``DatasetError`` for a folder without images.
-    """
-
-    def own(shape: tuple[int, int], rng: np.random.Generator) -> Image:
-        return _piece(good(rng), shape, rng)
-
-    def either(shape: tuple[int, int], rng: np.random.Generator) -> Image:
-        return (own if rng.random() < 0.5 else noise)(shape, rng)
-
-    named: dict[str | None, Texture] = {"self": own, "noise": noise, None: either}
-    if name in named:
-        return named[name]
-    return FolderTextures(Path(os.path.expandvars(str(name))).expanduser(), bytes_=cache_bytes)
-
-
 class FolderTextures:
     """Pieces of the images below a folder, each read once and kept small."""
 
-    def __init__(self, folder: str | Path, *, bytes_: int = CACHE_BYTES) -> None:
-        folder = Path(folder)
+    def __init__(self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
+        folder = Path(os.path.expandvars(folder)).expanduser()
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
             raise DatasetError(
@@ -68,7 +50,7 @@ class FolderTextures:
                 "another folder, or use self or noise"
             )
         self._kept: dict[int, Image] = {}
-        self._free = bytes_
+        self._free = cache_bytes
 
     def __call__(self, shape: tuple[int, int], rng: np.random.Generator) -> Image:
         return _piece(self._read(int(rng.integers(len(self.files)))), shape, rng)
@@ -112,6 +94,16 @@ def noise(shape: tuple[int, int], rng: np.random.Generator) -> Image:
     colours = rng.uniform(0, 255, (2, 3))
     table = (colours[0] * (1 - between) + colours[1] * between).round().astype(np.uint8)
     return np.asarray(cv2.LUT(cv2.merge([levels] * 3), table[None]), np.uint8)
+
+
+def own(good: Pick, shape: tuple[int, int], rng: np.random.Generator) -> Image:
+    """A piece of a good image."""
+    return _piece(good(rng), shape, rng)
+
+
+def either(good: Pick, shape: tuple[int, int], rng: np.random.Generator) -> Image:
+    """A piece of a good image, or noise, each half of the time."""
+    return own(good, shape, rng) if rng.random() < 0.5 else noise(shape, rng)
 
 
 def recolour(image: Image, rng: np.random.Generator) -> Image:

@@ -13,7 +13,7 @@ LEAST = 8.0
 #: How many standard deviations of the texture a region must differ by: on average, or as a whole
 #: (darker, or brighter). One piece of a texture put onto another piece of it differs by 2/√π = 1.13
 #: on average (the mean distance of two normal numbers), and hardly at all as a whole.
-HIDDEN, SHIFTED = 1.4, 0.7
+HIDDEN, SHIFTED = 1.6, 0.7
 #: Sides in pixels of those surroundings, and of the neighbourhood that a change is averaged over.
 SURROUNDINGS, AROUND = 9, 5
 #: Pixels; smaller specks of change are taken back.
@@ -67,7 +67,7 @@ def roughness(image: Image) -> NDArray[np.float32]:
     size = (SURROUNDINGS, SURROUNDINGS)
     mean = cv2.boxFilter(gray, cv2.CV_32F, size)
     variance = cv2.sqrBoxFilter(gray, cv2.CV_32F, size) - mean * mean
-    return np.asarray(cv2.sqrt(cv2.max(variance, 0.0)), np.float32)
+    return np.sqrt(np.maximum(variance, np.float32(0)))
 
 
 def _around(region: Mask) -> tuple[slice, slice]:
@@ -84,7 +84,7 @@ def _not_hidden(image: Image, changed: NDArray[np.uint8], region: Mask) -> Mask:
     label = labels.ravel()[pixels]
 
     def sums(field: NDArray[np.generic]) -> NDArray[np.float64]:
-        return np.bincount(label, weights=field.ravel()[pixels], minlength=count)
+        return np.bincount(label, weights=field.ravel()[pixels], minlength=count).astype(float)
 
     texture = np.minimum(sums(roughness(image)), sums(roughness(changed)))
     apart = sums(change(image, changed))
