@@ -19,7 +19,7 @@ BORDER = 0.6
 #: crosses the border more often is a pattern (the mortar of a wall).
 STRETCHES = 4
 #: Of the picture, how little and how much may be part. Beyond, the whole picture is.
-LEAST, MOST = 0.03, 0.97
+LEAST, MOST = 0.05, 0.97
 #: How clearly the distances fall into two groups: Otsu's share of the variance that lies between
 #: them, 0..1. Texture without a background reaches 0.64 (Gaussian) to 0.75 (uniform).
 SEPARABLE = 0.78
