@@ -8,10 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from anomaly_u2net.recipe.part import Fraction, Part, hint
 
-#: The generators, as `data.synthesis` has them, and how often each is drawn where nothing is said.
-#: Of ten defects about half are texture in odd shapes (which teaches "anything that differs"), a
-#: third are drawn like the defects of surfaces, the rest are pieces of the part at a wrong place.
-#: ``paste`` needs real defects, so it is left for the recipe to name.
+#: The generators, as `data.synthesis` has them, and how often each is drawn where nothing is said:
+#: a third textures in odd shapes, which teach "anything that differs", over a third drawn like the
+#: defects of surfaces, the rest pieces of the part at a wrong place. ``paste`` needs real defects, so
+#: a recipe names it.
 DEFAULT_WEIGHTS = {
     "perlin": 3.0,
     "structure": 1.0,
