@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from anomaly_u2net.cli import protocols
+from anomaly_u2net.cli.synthesize import synthesize
 
 app = typer.Typer(
     help="The built-in sample, data-set cards, and what a folder holds.", no_args_is_help=True
 )
 app.command("split")(protocols.split)
 app.command("publish")(protocols.publish)
+app.command("synthesize")(synthesize)
 
 
 @app.command("demo")

@@ -21,6 +21,7 @@ from anomaly_u2net.recipe.parts import (
     ScoreRecipe,
     TrainRecipe,
 )
+from anomaly_u2net.recipe.synthesis import SynthesisRecipe
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -52,6 +53,7 @@ class Recipe(Part):
     model: ModelRecipe = ModelRecipe()
     input: InputRecipe = InputRecipe()
     augment: AugmentRecipe = AugmentRecipe()
+    synthesis: SynthesisRecipe = SynthesisRecipe()
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
     score: ScoreRecipe = ScoreRecipe()

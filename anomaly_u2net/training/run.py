@@ -86,7 +86,8 @@ def train(
     if recipe.train.select != "last" and not any(r.defective for r in parts["validation"]):
         logger.warning(
             "train.select %s needs defect images in the validation part, and there are none: the "
-            "last weights are kept. Raise data.validation_fraction, or set train.select last",
+            "last weights are kept. Raise data.validation_fraction, or set train.select last (with "
+            "made defects only: that one)",
             recipe.train.select,
         )
     seed_everything(recipe.seed, verbose=False)
@@ -135,7 +136,7 @@ def check_folder(out: Path) -> None:
 def split_data(recipe: Recipe) -> list[ImageRecord]:
     """The images that ``recipe`` is trained with, each with its split; raises `DatasetError`."""
     records = data_records(recipe.data, recipe.data_root(), seed=recipe.seed)
-    check_trainable(records)
+    check_trainable(records, synthesis=recipe.synthesis)
     return records
 
 
@@ -223,6 +224,7 @@ def _loader(
         steps_per_epoch=settings.validate_every,
         seed=recipe.seed,
         ranks=ranks,
+        good_only=recipe.synthesis.share > 0,
     )
     if resume_from is not None:  # loader processes fetch ahead before Lightning restores the epoch
         state = torch.load(resume_from, map_location="cpu", weights_only=True)
@@ -232,6 +234,7 @@ def _loader(
         fit=recipe.input,
         augmentation=recipe.augment,
         loss=recipe.loss,
+        synthesis=recipe.synthesis,
         processes=settings.devices * max(1, settings.workers),
     )
     if settings.workers:  # threads of OpenCV do not survive a fork: its next call there would hang

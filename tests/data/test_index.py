@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from anomaly_u2net.data.cards import Card
 from anomaly_u2net.data.index import check_trainable, index_dataset
 from anomaly_u2net.errors import DatasetError, MaskError
+from anomaly_u2net.recipe import SynthesisRecipe
 from anomaly_u2net.types import ImageRecord
 
 BOLT = (
@@ -119,8 +120,17 @@ def test_check_trainable(tmp_path: Path) -> None:
     records = index_dataset(make(tmp_path / "bolt", *BOLT))
     check_trainable(records)
     without = [r for r in records if not (r.split == "train" and r.defective)]
-    with pytest.raises(DatasetError, match=r"train/<defect>/ .*or set data\.borrow_defects"):
+    with pytest.raises(
+        DatasetError, match=r"train/<defect>/ .*or set data\.borrow_defects .*or synthesis\.share"
+    ):
         check_trainable(without)
+    with pytest.raises(DatasetError, match=r"or synthesis\.share to train on good images"):
+        check_trainable(without, synthesis=SynthesisRecipe())
+    check_trainable(without, synthesis=SynthesisRecipe(share=0.5))
+    paste = SynthesisRecipe(share=0.5, generators={"paste": 1})
+    check_trainable(records, synthesis=paste)
+    with pytest.raises(DatasetError, match=r"needs one to begin with; add another generator"):
+        check_trainable(without, synthesis=paste)
     with pytest.raises(DatasetError, match="got no records at all"):
         check_trainable([])
 
