@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from anomaly_u2net.errors import BusyError
 
 
 @contextmanager
@@ -62,6 +66,27 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def hold(lock: FileIO, folder: Path) -> None:
+    """Hold ``lock`` until it is closed; the system lets it go when the process dies.
+
+    Raises `BusyError`, which names ``folder``, when another process has it.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise BusyError(
+            f"{folder}: expected an output folder for this run alone, but another process is "
+            "writing there; wait for it to end or choose another folder"
+        ) from error
 
 
 def sha256_file(path: str | Path) -> str:

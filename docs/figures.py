@@ -1,8 +1,9 @@
-"""The figures of docs/learn/numbers.md and docs/reference/architecture.md, written to docs/img.
+"""The figures of docs/learn and docs/reference/architecture.md, written to docs/img.
 
 usage: python docs/figures.py [--run RUN --data DATA]
 
-``pro.png`` is drawn from a map made here, ``u2net.png`` from the networks. ``minmax.png``
+``pro.png`` is drawn from a map made here, ``u2net.png`` from the networks, ``made.jpg`` shows every
+generator of made defects on the photographs of the built-in sample. ``minmax.png``
 shows real maps of a trained run, on a good and a defective image of the built-in sample: give the run
 and the sample's folder. Needs matplotlib (the extra ``report``).
 """
@@ -17,7 +18,11 @@ import numpy as np
 from PIL import Image as Pillow
 
 from anomaly_u2net.calibration import CategoryThresholds
+from anomaly_u2net.data.demo import CATEGORIES, photograph
+from anomaly_u2net.data.drawing import draw_defect
 from anomaly_u2net.data.images import image_files, read_image
+from anomaly_u2net.data.synthesis import GENERATORS, Generator, Scene, Sources
+from anomaly_u2net.data.synthesis.textures import noise
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.metrics import pixel_curve
 from anomaly_u2net.models import u2net, u2netp
@@ -25,6 +30,10 @@ from anomaly_u2net.models.cost import StageCost, stage_costs
 from anomaly_u2net.visual import heatmap
 
 IMAGES = Path(__file__).parent / "img"
+#: Side in pixels of the pictures of made defects.
+SIDE = 192
+#: How far from the border their defects are, and which of them are shown on the gravel.
+MARGIN, ON_GRAVEL = 20, ("paste",)
 #: Up to this false positive rate AUPRO takes the area.
 LIMIT = 0.3
 
@@ -37,6 +46,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     draw_pro(IMAGES / "pro.png")
     draw_architecture(IMAGES / "u2net.png")
+    draw_made(IMAGES / "made.jpg")
     if (arguments.run is None) != (arguments.data is None):
         parser.error("--run and --data go together")
     if arguments.run is not None:
@@ -153,6 +163,47 @@ def draw_minmax(run: Path, data: Path, path: Path) -> None:
     _finish(figure, path)
 
 
+def draw_made(path: Path) -> None:
+    """A made defect of every generator on a photograph, above its mask."""
+    import matplotlib.pyplot as plt
+
+    photos = [np.repeat(photograph(name).astype(np.uint8)[..., None], 3, 2) for name in CATEGORIES]
+    tiles = [
+        photo[y : y + SIDE, x : x + SIDE] for photo in photos for y in (0, 256) for x in (0, 256)
+    ]
+    drawn, mask = draw_defect(
+        tiles[9][..., 0].astype(float), "foreign_body", rng=np.random.default_rng(4)
+    )
+    real = np.repeat(drawn.round().astype(np.uint8)[..., None], 3, axis=2)
+    sources = Sources(
+        good=lambda rng: tiles[rng.integers(4)], texture=noise, real=lambda _: (real, mask)
+    )
+    figure, axes = plt.subplots(4, len(GENERATORS) // 2, figsize=(9.2, 7.9))
+    for number, (name, generator) in enumerate(GENERATORS.items()):
+        image = tiles[number % 4 + 4 * (name in ("structure", "hole")) + 8 * (name in ON_GRAVEL)]
+        made, found = _seen(generator, image, sources)
+        column = number % axes.shape[1]
+        row = 2 * (number // axes.shape[1])
+        axes[row, column].imshow(made)
+        axes[row, column].set_title(name, fontsize=9)
+        axes[row + 1, column].imshow(found, cmap="gray")
+    for place in axes.flat:
+        place.set_axis_off()
+    _finish(figure, path)
+
+
+def _seen(generator: Generator, image: Any, sources: Sources) -> tuple[Any, Any]:
+    """The first defect that takes more than half a percent of the image, and not at its border."""
+    part = np.ones(image.shape[:2], bool)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        made, mask = generator(Scene(image, part, sources, rng))
+        inner = mask[MARGIN:-MARGIN, MARGIN:-MARGIN].sum() > 0.9 * mask.sum()
+        if mask.mean() > 0.005 and inner:
+            return made, mask
+    raise AssertionError("no seed shows a defect")
+
+
 def stain_and_hole() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """A map (64, 64) of faint noise in which only the larger of two defects is seen."""
     mask = np.zeros((64, 64), bool)
@@ -165,7 +216,12 @@ def stain_and_hole() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def _finish(figure: Any, path: Path) -> None:
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    figure.savefig(
+        path, dpi=100, **({"pil_kwargs": {"quality": 70}} if path.suffix == ".jpg" else {})
+    )
+    if path.suffix == ".jpg":
+        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+        return
     with Pillow.open(path) as picture:
         small = picture.convert("RGB").quantize(128, dither=Pillow.Dither.NONE)
     small.save(path, optimize=True)

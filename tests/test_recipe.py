@@ -94,6 +94,32 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         "augment: crop_on_defect 0.5 changes nothing without crop: set crop, or crop_on_defect to",
     ),
     (
+        {"synthesis": {"share": 0.5, "generators": {"perlim": 1}}},
+        "synthesis.generators: unknown generator 'perlim' (did you mean 'perlin'?)",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "generators": {"blob": 1}}},
+        "unknown generator 'blob' (known here: perlin, structure, cut_paste, scar, poisson, scratch,",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "generators": {}}},
+        "synthesis.generators: expected at least one generator (known here: perlin, structure,",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "generators": {"scar": 0}}},
+        "synthesis.generators.scar: Input should be greater than 0, got 0",
+    ),
+    (
+        {"synthesis": {"generators": {"scar": 1}}},
+        "synthesis: generators change nothing with share 0: set share, as 0.5, or leave them out",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "generators": {"scar": 1}, "textures": "noise"}},
+        "textures noise changes nothing without the generator perlin: add it, or leave textures out",
+    ),
+    ({"synthesis": {"share": 1.5}}, "synthesis.share: Input should be less than or equal to 1"),
+    ({"synthesis": {"shares": 1}}, "unknown key 'synthesis.shares' (did you mean 'share'?)"),
+    (
         {"loss": {"edge_weight": 0.5}},
         "loss: edge_weight 0.5 changes nothing with edge_band 0: set edge_band to 1 pixel or more, "
         "or edge_weight to 0.25",
@@ -228,7 +254,8 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
         "reduce": "image", "side_target": "native",
         "protocol": "kshot-10", "select": "last", "precision": "bf16", "accelerator": "cpu",
-        "image_score": "topk_mean",
+        "generators": {"scar": 1}, "textures": "noise",
+        "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
     last = key.rsplit(".", 1)[-1]
     data = made().to_dict()
@@ -240,6 +267,8 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         data["loss"]["edge_band"] = 2
     if last == "crop_on_defect":
         data["augment"]["crop"] = 64
+    if last in ("generators", "textures"):
+        data["synthesis"]["share"] = 0.5
     before = Recipe.from_dict(copy.deepcopy(data)).digest
     value = data
     for part in key.split(".")[:-1]:

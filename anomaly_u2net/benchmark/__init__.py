@@ -1,15 +1,23 @@
-"""Which design suits these images: many cells by one recipe, one table.
+"""Many cells, one table: which design suits these images, and how methods compare on test images.
 
-`compare_designs` trains and measures a grid; `cells`, `train_cell` and `attempt` are its parts.
+`compare_designs` trains and measures a grid of one recipe on validation images; `cells`,
+`train_cell` and `attempt` are its parts. `run_benchmark` trains ours and the peers by protocols and
+measures them on test images, by a `BenchmarkFile`.
 """
 
 from anomaly_u2net.benchmark.cells import Cell, cells
 from anomaly_u2net.benchmark.designs import compare_designs
 from anomaly_u2net.benchmark.frontier import draw_frontier
+from anomaly_u2net.benchmark.methods import BenchmarkFile, load_benchmark
+from anomaly_u2net.benchmark.pool import here, in_processes, on_ray
+from anomaly_u2net.benchmark.report import BenchmarkTable
 from anomaly_u2net.benchmark.run import Failed, Trained, attempt, train_cell
+from anomaly_u2net.benchmark.suite import run_benchmark
 from anomaly_u2net.benchmark.table import DesignTable, Row, Spread
 
 __all__ = [
+    "BenchmarkFile",
+    "BenchmarkTable",
     "Cell",
     "DesignTable",
     "Failed",
@@ -20,5 +28,10 @@ __all__ = [
     "cells",
     "compare_designs",
     "draw_frontier",
+    "here",
+    "in_processes",
+    "load_benchmark",
+    "on_ray",
+    "run_benchmark",
     "train_cell",
 ]

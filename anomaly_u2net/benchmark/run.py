@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from anomaly_u2net.benchmark.cells import Cell
-from anomaly_u2net.errors import AnomalyU2NetError, InputError
+from anomaly_u2net.errors import AnomalyU2NetError, InputError, MissingExtra, ModelFileError
 from anomaly_u2net.evaluation.runs import run_recipe
 from anomaly_u2net.inference.bundle import SPEC_NAME, read_spec
 from anomaly_u2net.training import Progress, train
@@ -31,9 +31,10 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What kept a cell from its result."""
+    """What kept a cell from its result. lacking: weights or a package that are not there."""
 
     error: str
+    lacking: bool = False
 
 
 def attempt(name: str, work: Callable[[], T]) -> T | Failed:
@@ -48,7 +49,7 @@ def attempt(name: str, work: Callable[[], T]) -> T | Failed:
     try:
         return work()
     except AnomalyU2NetError as error:
-        return Failed(str(error))
+        return Failed(str(error), lacking=isinstance(error, (ModelFileError, MissingExtra)))
     except Exception as error:
         logger.exception("%s failed", name)
         return Failed(f"{type(error).__name__}: {error}")

@@ -143,7 +143,7 @@ class DesignTable:
     def to_markdown(self) -> str:
         """The table and its caption in Markdown."""
         rows = [self.header(), ["---", *["---:"] * (len(self.header()) - 1)], *self.lines()]
-        text = "\n".join(f"| {' | '.join(_escape(cell) for cell in row)} |" for row in rows)
+        text = "\n".join(f"| {' | '.join(escape(cell) for cell in row)} |" for row in rows)
         return f"{text}\n\n{self.caption}\n"
 
     def to_csv(self) -> str:
@@ -228,7 +228,7 @@ def _plus(value: float | None, std: float | None, form: str) -> str:
     return f"{value:{form}} ± {'n/a' if std is None else format(std, form.lstrip('+'))}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 

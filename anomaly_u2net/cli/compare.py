@@ -9,7 +9,6 @@ import typer
 
 from anomaly_u2net.cli import show
 from anomaly_u2net.cli.options import DataRoot, Init, Json, Set, with_values
-from anomaly_u2net.cli.recipes import find_recipe
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.resources import require_extra
 
@@ -57,6 +56,8 @@ def compare(
     Call it again to go on: finished trainings are kept, killed ones resumed.
     Exit code 3 when none finished.
     """
+    from anomaly_u2net.recipe.find import find_recipe
+
     values = {"model.init": init}
     settings = find_recipe(recipe, overrides=with_values(overrides, data_root, values))
     varied = _varied(arch or [], vary or [])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from anomaly_u2net.cli import check, protocols
+from anomaly_u2net.cli.synthesize import synthesize
 
 app = typer.Typer(
     help="The built-in sample, data-set cards, and what a folder holds.", no_args_is_help=True
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command("check")(check.check)
 app.command("split")(protocols.split)
 app.command("publish")(protocols.publish)
+app.command("synthesize")(synthesize)
 
 
 @app.command("demo")

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 import anomaly_u2net
-from anomaly_u2net.cli import calibrate, compare, data, line, measure, recipes, training
+from anomaly_u2net.cli import benchmark, calibrate, compare, data, line, measure, recipes, training
 from anomaly_u2net.errors import AnomalyU2NetError
 
 #: The command could not run at all; 0, 1 and 2 belong to the rows of ``score``.
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.command("train")(training.train)
 app.command("compare")(compare.compare)
+app.command("benchmark")(benchmark.benchmark)
 app.command("evaluate")(measure.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("score")(line.score)

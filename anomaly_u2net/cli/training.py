@@ -9,7 +9,6 @@ import typer
 
 from anomaly_u2net.cli import show
 from anomaly_u2net.cli.options import DataRoot, Init, Json, Set, with_values
-from anomaly_u2net.cli.recipes import find_recipe
 
 
 def train(
@@ -33,6 +32,8 @@ def train(
 ) -> None:
     """Train a U²-Net on masks, by a recipe, into a run folder."""
     values = {"model.init": init, "train.devices": devices}
+    from anomaly_u2net.recipe.find import find_recipe
+
     settings = find_recipe(recipe, overrides=with_values(overrides, data_root, values))
     out = Path("runs") / settings.name if out is None else out
     from anomaly_u2net.training import Progress

@@ -19,13 +19,15 @@ from zlib import crc32
 import numpy as np
 from PIL import Image as Pillow
 
-from anomaly_u2net.data.drawing import DEFECTS, Gray, draw_defect
+from anomaly_u2net.data.drawing import Gray, draw_defect
 from anomaly_u2net.data.images import read_image
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.files import write_json
 from anomaly_u2net.types import GOOD
 
 CATEGORIES = ("brick", "grass", "gravel")
+#: The defects drawn into it, keys of ``drawing.DEFECTS``.
+KINDS = ("scratch", "stain", "hole", "foreign_body")
 #: Side of a crop in pixels.
 SIDE = 96
 #: Side of a block; the photograph has 4 rows of 4. T(rain), V(alidation) or E (test) owns each.
@@ -92,7 +94,7 @@ def photograph(name: str) -> Gray:
 def _write_category(root: Path, photo: Gray, *, seed: int) -> None:
     for part, (letter, good, each) in PARTS.items():
         rng = np.random.default_rng([seed, crc32(f"{root.name}/{part}".encode())])
-        labels = [GOOD] * good + [kind for kind in DEFECTS for _ in range(each)]
+        labels = [GOOD] * good + [kind for kind in KINDS for _ in range(each)]
         for number, label in enumerate(labels):
             crop = _crop(photo, letter, rng=rng)
             name = f"{part}_{number:03d}"

@@ -1,4 +1,4 @@
-"""Defects drawn into a gray crop, each with its exact mask; numpy only, seeded.
+"""Defects drawn into a gray crop, each with its exact mask; seeded.
 
 A defect is a coverage in 0..1 with soft edges and a way to change the gray under it. The mask is
 where the coverage is at least one half.
@@ -6,8 +6,10 @@ where the coverage is at least one half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,14 +49,35 @@ def _scratch(crop: Gray, rng: np.random.Generator) -> tuple[Gray, Gray]:
     end = start + length * _direction(angle)
     t = np.linspace(0, 1, 80)[:, None]
     way = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
-    y, x = np.mgrid[:height, :width]
-    distance = np.hypot(x[..., None] - way[:, 0], y[..., None] - way[:, 1])
-    nearest = distance.argmin(axis=-1) / (len(t) - 1)
     half_width = rng.uniform(1.6, 2.6)
     level = rng.uniform(10, 30) if rng.random() < 0.3 else rng.uniform(215, 250)
-    way_level = level + 0.25 * nearest * (crop.mean() - level)
+    distance, nearest = _along(way, crop.shape, reach=half_width + _EDGE)
+    way_level = level + 0.25 * nearest / (len(t) - 1) * (crop.mean() - level)
     change = way_level + 0.1 * (crop - crop.mean())
-    return half_width - distance.min(axis=-1), change
+    return half_width - distance, change
+
+
+def _crack(crop: Gray, rng: np.random.Generator) -> tuple[Gray, Gray]:
+    """A dark line that runs on in jerks and thins out, with a branch or two."""
+    height, width = crop.shape
+    size = min(height, width)
+    start, angle = rng.uniform(0.2, 0.8, 2) * (width, height), rng.uniform(0, 2 * np.pi)
+    length, thick = rng.uniform(0.4, 0.9) * size, rng.uniform(1.0, 1.8)
+    main = _jagged(start, angle, length, rng)
+    arms = [main] + [
+        _jagged(
+            main[rng.integers(len(main) // 4, len(main) // 2)],
+            angle + rng.choice([-1, 1]) * rng.uniform(0.4, 1.0),
+            length * rng.uniform(0.2, 0.5),
+            rng,
+        )
+        for _ in range(rng.integers(3))
+    ]
+    inside = np.full(crop.shape, -np.inf)
+    for arm in arms:
+        distance, nearest = _along(arm, crop.shape, reach=thick + _EDGE)
+        inside = np.maximum(inside, thick * (1 - 0.4 * nearest / len(arm)) - distance)
+    return inside, crop * rng.uniform(0.1, 0.35)
 
 
 def _stain(crop: Gray, rng: np.random.Generator) -> tuple[Gray, Gray]:
@@ -96,7 +119,36 @@ DEFECTS: dict[str, Callable[[Gray, np.random.Generator], tuple[Gray, Gray]]] = {
     "stain": _stain,
     "hole": _hole,
     "foreign_body": _foreign_body,
+    "crack": _crack,
 }
+
+
+def _jagged(
+    start: NDArray[np.float64], angle: float, length: float, rng: np.random.Generator
+) -> Gray:
+    """Points (N, 2) as (x, y), at most a pixel apart, of a way that turns every few pixels."""
+    steps = max(12, math.ceil(length))
+    turns = np.repeat(rng.normal(0, 0.5, steps // 8 + 1), 8)[:steps]
+    angles = angle + turns + np.cumsum(rng.normal(0, 0.04, steps))
+    ways = np.stack([np.cos(angles), np.sin(angles)], axis=1) * length / steps
+    return np.concatenate([start[None], start + np.cumsum(ways, axis=0)])
+
+
+def _along(way: Gray, shape: tuple[int, ...], *, reach: float) -> tuple[Gray, Gray]:
+    """How far each pixel is from the nearest point of ``way`` (N, 2), and which point that is.
+
+    Both are exact for pixels up to ``reach`` from the way; the others are infinitely far.
+    """
+    band = np.zeros(shape, np.uint8)
+    thickness = 2 * int(np.ceil(reach)) + 4
+    cv2.polylines(
+        band, [way.round().astype(np.int32)], isClosed=False, color=1, thickness=thickness
+    )
+    y, x = np.nonzero(band)
+    apart = np.hypot(x[:, None] - way[:, 0], y[:, None] - way[:, 1])
+    distance, nearest = np.full(shape, np.inf), np.zeros(shape)
+    distance[y, x], nearest[y, x] = apart.min(axis=1), apart.argmin(axis=1)
+    return distance, nearest
 
 
 def _blob(

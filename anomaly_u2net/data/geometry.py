@@ -42,7 +42,7 @@ class Geometry:
 
     def image(self, image: NDArray[Any]) -> NDArray[Any]:
         """(H, W, 3) uint8 → (h, w, 3) uint8; padding mirrors the image, so it adds no edge."""
-        return _pad(_resize(image, self.resized), self.canvas, border=cv2.BORDER_REFLECT_101)
+        return _pad(resize(image, self.resized), self.canvas, border=cv2.BORDER_REFLECT_101)
 
     def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(H, W) bool → (h, w) bool; a pixel is defective when at least half of what it covers is.
@@ -50,7 +50,7 @@ class Geometry:
         A defect too thin for that keeps the pixel of its region that is covered most, so that no
         region of the original vanishes.
         """
-        share = _resize(mask.astype(np.float32), self.resized)
+        share = resize(mask.astype(np.float32), self.resized)
         small = share >= 0.5
         if self.resized != self.original and mask.any():
             small |= _rescued(mask, share, small)
@@ -110,7 +110,7 @@ def normalise(image: Image) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def _resize(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def resize(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     height, width = size
     if array.shape[:2] == (height, width):
         return array

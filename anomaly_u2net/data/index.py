@@ -14,6 +14,7 @@ from anomaly_u2net.data.layouts import LAYOUTS
 from anomaly_u2net.data.layouts.common import few as few
 from anomaly_u2net.data.layouts.common import refuse
 from anomaly_u2net.errors import DatasetError, MaskError
+from anomaly_u2net.recipe import SynthesisRecipe
 from anomaly_u2net.types import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -73,9 +74,12 @@ def index_dataset(
     return records
 
 
-def check_trainable(records: Iterable[ImageRecord]) -> None:
+def check_trainable(
+    records: Iterable[ImageRecord], *, synthesis: SynthesisRecipe | None = None
+) -> None:
     """Raise ``DatasetError`` unless every category has good and defect images in training.
 
+    Good images are enough where ``synthesis`` makes defects on them without a real one to begin with.
     Call it on the records as they will be trained on: after ``split_records``.
     """
     counts: dict[str, Counter[bool]] = defaultdict(Counter)
@@ -89,12 +93,19 @@ def check_trainable(records: Iterable[ImageRecord]) -> None:
                 f"category {category!r}: expected good images in training, found none; "
                 "put images without defect into train/good/"
             )
-        if not count[True]:
+        if not count[True] and synthesis is not None and set(synthesis.generators) == {"paste"}:
+            raise DatasetError(
+                f"category {category!r}: expected defect images in training, found none, and "
+                "paste, the only one of synthesis.generators, needs one to begin with; add another "
+                "generator, as perlin, or put defect images into train/<defect>/"
+            )
+        if not count[True] and (synthesis is None or not synthesis.share):
             raise DatasetError(
                 f"category {category!r}: expected defect images in training, found none; put "
                 "defect images into train/<defect>/ with their masks in ground_truth/<defect>/, "
                 "or move some of the test defects into training: set data.protocol, as kshot-10, "
-                "or data.borrow_defects, a share"
+                "or data.borrow_defects, a share; "
+                "or synthesis.share to train on good images with made defects (0.5: half of them)"
             )
 
 

@@ -36,14 +36,16 @@ def paste_defect(
     donor: tuple[Image, Mask],
     largest: int,
     rng: np.random.Generator,
+    part: Mask | None = None,
 ) -> tuple[Image, Mask]:
     """Return (image, mask) with one defect of ``donor`` in it.
 
-    image: uint8 (h, w, 3). mask: bool (h, w). donor: another such pair. Neither has padding. The
-    defect is mirrored, turned by a multiple of 90° and zoomed, brought to the brightness of its new
-    place, and its surroundings fade out over a few pixels. Both are returned as they are where the
-    defect is longer than ``largest`` pixels, has no sound surroundings to compare brightness with,
-    or finds no free place in `TRIES` tries.
+    image: uint8 (h, w, 3). mask: bool (h, w). donor: another such pair. Neither has padding. part:
+    bool (h, w), where the whole defect must lie; None: anywhere. The defect is mirrored, turned by a
+    multiple of 90° and zoomed, brought to the brightness of its new place, and its surroundings fade
+    out over a few pixels. Both are returned as they are where the defect is longer than ``largest``
+    pixels, has no sound surroundings to compare brightness with, or finds no free place in `TRIES`
+    tries.
 
     >>> scratch = np.zeros((64, 64), bool)
     >>> scratch[30:33, 20:40] = True
@@ -69,9 +71,12 @@ def paste_defect(
         FADE / 2,
         borderType=cv2.BORDER_CONSTANT,
     )[..., None]
+    own = None if part is None else np.argwhere(part)
     for _ in range(TRIES):
-        top, left = rng.integers(room_y - height + 1), rng.integers(room_x - width + 1)
+        top, left = _corner(own, (room_y - height, room_x - width), (height, width), rng)
         place = slice(top, top + height), slice(left, left + width)
+        if part is not None and not part[place][defect].all():
+            continue
         ground = image[place].astype(np.float32)
         light = (ground[sound].mean() + 1) / (patch[sound].mean() + 1)
         if mask[place].any() or not 1 / RELIGHT <= light <= RELIGHT:
@@ -82,6 +87,20 @@ def paste_defect(
         mask[place] = defect
         break
     return image, mask
+
+
+def _corner(
+    own: NDArray[np.intp] | None,
+    last: tuple[int, int],
+    sides: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[int, int]:
+    """Where a patch of ``sides`` begins: up to ``last``, about one of the pixels ``own`` (N, 2)."""
+    if own is None or not len(own):
+        return int(rng.integers(last[0] + 1)), int(rng.integers(last[1] + 1))
+    middle = own[rng.integers(len(own))]
+    top, left = np.clip(middle - np.array(sides) // 2, 0, last)
+    return int(top), int(left)
 
 
 def _cut(

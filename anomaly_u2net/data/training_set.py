@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,8 +13,10 @@ from anomaly_u2net.data.emphasis import emphasis
 from anomaly_u2net.data.geometry import Geometry, normalise, plan
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.paste import paste_defect
+from anomaly_u2net.data.synthesis import Sources, make_defect, open_sources
+from anomaly_u2net.data.synthesis.textures import CACHE_BYTES as TEXTURE_BYTES
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe
+from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe, SynthesisRecipe
 from anomaly_u2net.types import Batch, Image, ImageRecord, Mask, Sample
 
 #: Decoded images are kept up to this many bytes, over all processes; the rest is read each time.
@@ -30,7 +31,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
 
     ``self[(index, seed)]`` is (image float32 (3, h, w), mask float32 (1, h, w),
     weight float32 (1, h, w)); the same key gives the same tensors. ``loss`` says how much the pixels
-    count (see `emphasis`).
+    count (see `emphasis`), ``synthesis`` how many good images get a made defect.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         fit: InputRecipe,
         augmentation: AugmentRecipe,
         loss: LossRecipe | None = None,
+        synthesis: SynthesisRecipe | None = None,
         processes: int = 1,
     ) -> None:
         self.records = list(records)
@@ -48,10 +50,19 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         self.loss = loss or LossRecipe()
         self._cache: dict[int, tuple[Sample, Geometry]] = {}
         self._free = CACHE_BYTES // processes
-        self._donors: dict[str, list[int]] = defaultdict(list)
+        self.synthesis = synthesis or SynthesisRecipe()
+        # category → indexes of its good images, and of its defect images
+        self._own: dict[str, tuple[list[int], list[int]]] = {}
         for index, record in enumerate(self.records):
-            if record.defective:
-                self._donors[record.category].append(index)
+            self._own.setdefault(record.category, ([], []))[record.defective].append(index)
+        self._sources: dict[str, Sources] = {}
+        if self.synthesis.share:
+            self._sources = open_sources(
+                self._inside,
+                self._own,
+                textures=self.synthesis.textures,
+                cache_bytes=TEXTURE_BYTES // processes,
+            )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -59,7 +70,11 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         index, seed = draw
         sample, geometry = self._fitted(index)
-        image, mask = self._with_pasted(sample, geometry, np.random.default_rng([seed, 1]))
+        rng = np.random.default_rng([seed, 2])
+        if not sample.record.defective and rng.random() < self.synthesis.share:
+            image, mask = self._with_made(sample, geometry, rng)
+        else:
+            image, mask = self._with_pasted(sample, geometry, np.random.default_rng([seed, 1]))
         counted = geometry.weight() * emphasis(mask, recipe=self.loss)
         image, mask, weight = augment(
             image, mask, weight=counted, recipe=self.augmentation, seed=seed
@@ -76,21 +91,39 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         """Image and mask of ``sample``, some of them with a defect of another image."""
         if rng.random() >= self.augmentation.paste:
             return sample.image, sample.mask
-        own = self._donors[sample.record.category]
-        donors = [index for index in own if self.records[index] != sample.record]
+        _, defective = self._own[sample.record.category]
+        donors = [index for index in defective if self.records[index] != sample.record]
         if not donors:
             return sample.image, sample.mask
-        donor, elsewhere = self._fitted(donors[rng.integers(len(donors))])
-        here, there = geometry.inside, elsewhere.inside
+        here = geometry.inside
         image, mask = sample.image.copy(), sample.mask.copy()
         image[here], mask[here] = paste_defect(
             sample.image[here],
             sample.mask[here],
-            donor=(donor.image[there], donor.mask[there]),
+            donor=self._inside(donors[rng.integers(len(donors))]),
             largest=(self.augmentation.crop or min(geometry.resized)) // 2,
             rng=rng,
         )
         return image, mask
+
+    def _with_made(
+        self, sample: Sample, geometry: Geometry, rng: np.random.Generator
+    ) -> tuple[Image, Mask]:
+        """Image and mask of a good ``sample`` with a made defect, if one can be seen on it."""
+        here = geometry.inside
+        image, mask = sample.image.copy(), sample.mask.copy()
+        image[here], mask[here] = make_defect(
+            np.ascontiguousarray(sample.image[here]),
+            self.synthesis.generators,
+            sources=self._sources[sample.record.category],
+            rng=rng,
+        )
+        return image, mask
+
+    def _inside(self, index: int) -> tuple[Image, Mask]:
+        """Image and mask on the canvas, without padding."""
+        sample, geometry = self._fitted(index)
+        return sample.image[geometry.inside], sample.mask[geometry.inside]
 
     def _fitted(self, index: int) -> tuple[Sample, Geometry]:
         if index in self._cache:
@@ -118,6 +151,8 @@ class BalancedBatches(Sampler[list[Draw]]):
 
     Every defect image is drawn once before any is drawn again, and so is every good one. Nothing
     is carried from batch to batch: a run that resumes at a step goes on with the same batches.
+    ``good_only`` permits images without a defect among them: batches of good images alone, on which
+    defects are to be made.
     """
 
     def __init__(
@@ -129,13 +164,19 @@ class BalancedBatches(Sampler[list[Draw]]):
         steps_per_epoch: int,
         seed: int,
         ranks: int = 1,
+        good_only: bool = False,
     ) -> None:
         self.pools = {
             wanted: np.flatnonzero(np.asarray(defective) == wanted) for wanted in (False, True)
         }
-        if any(len(pool) == 0 for pool in self.pools.values()):
-            raise InputError("balanced batches need at least one good and one defect image")
-        defects = round(batch_size * defect_share)
+        good, defects = (len(self.pools[wanted]) for wanted in (False, True))
+        if not good or not (defects or good_only):
+            raise InputError(
+                f"expected at least one good and one defect image for balanced batches, got {good} "
+                f"good and {defects} defect images: add what is missing, or set synthesis.share to "
+                "make defects on good images"
+            )
+        defects = round(batch_size * defect_share) if defects else 0
         self.counts = {False: batch_size - defects, True: defects}
         self.steps_per_epoch = steps_per_epoch
         self.seed, self.ranks = seed, ranks

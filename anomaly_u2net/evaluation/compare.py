@@ -12,10 +12,9 @@ from anomaly_u2net.evaluation.evaluate import OnImage, images_hash, measure_cate
 from anomaly_u2net.evaluation.facts import ImageFacts, fact_numbers, or_none
 from anomaly_u2net.evaluation.memory import Engine, format_bytes, plan_memory
 from anomaly_u2net.evaluation.pixels import CURVE_NUMBERS, Streamed
-from anomaly_u2net.evaluation.predictions import by_category
+from anomaly_u2net.evaluation.predictions import Predictor, by_category
 from anomaly_u2net.evaluation.table import LEVEL, METRICS, RESAMPLES, mean_limits
 from anomaly_u2net.files import write_json
-from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.metrics import ByImage, Difference, paired_difference
 from anomaly_u2net.types import ImageRecord
 
@@ -100,8 +99,8 @@ def verdict(name: str, difference: Difference | MeanDifference, *, within: float
 
 
 def compare(
-    a: Segmenter,
-    b: Segmenter,
+    a: Predictor,
+    b: Predictor,
     records: Iterable[ImageRecord],
     *,
     split: str = "test",
@@ -175,16 +174,16 @@ class _OfModel:
 
 
 def _measure(
-    segmenter: Segmenter,
+    predictor: Predictor,
     category: str,
     records: Sequence[ImageRecord],
     engine: Engine,
     on_image: OnImage | None,
 ) -> _OfModel:
-    calibration = segmenter.calibration
+    calibration = predictor.calibration
     thresholds = calibration.categories.get(category) if calibration else None
     facts, pixels = measure_category(
-        segmenter, records, thresholds, engine=engine, on_image=on_image
+        predictor, records, thresholds, engine=engine, on_image=on_image
     )
     widths = {
         name: number.certified.width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from anomaly_u2net.calibration import CategoryThresholds
@@ -24,7 +24,9 @@ from anomaly_u2net.evaluation.pixels import (
     exact_pixels,
 )
 from anomaly_u2net.evaluation.predictions import (
+    Prediction,
     Predictions,
+    Predictor,
     by_category,
     predict_record,
     predict_records,
@@ -43,7 +45,6 @@ from anomaly_u2net.evaluation.table import (
     Part,
 )
 from anomaly_u2net.files import sha256_file, sha256_json
-from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.metrics import ByImage, bootstrap_interval, image_auroc, pixel_curve
 from anomaly_u2net.types import GOOD, ImageRecord
 
@@ -52,7 +53,7 @@ OnImage = Callable[[ImageRecord], object]
 
 
 def evaluate(
-    segmenter: Segmenter,
+    predictor: Predictor,
     records: Iterable[ImageRecord],
     *,
     split: str = "test",
@@ -60,7 +61,7 @@ def evaluate(
     memory: int | None = None,
     on_image: OnImage | None = None,
 ) -> Evaluation:
-    """Measure ``segmenter`` on labelled images, each at its original size.
+    """Measure ``predictor`` on labelled images, each at its original size.
 
     intervals: give each number its 95 % interval, from 1000 resamples of the images or, where
     records have groups, of whole groups. memory: bytes that may be used, half of what is available
@@ -69,7 +70,7 @@ def evaluate(
     it takes fits (`Memory.pixel_intervals`) and the scores do not lie too close together for its
     bins (`Evaluation.too_close`); AUPIMO is ``None``.
 
-    Metrics that need a threshold use the segmenter's calibration of that category and are ``None``
+    Metrics that need a threshold use the predictor's calibration of that category and are ``None``
     without one. Raises `DatasetError` for no records, `ImageError` or `MaskError` for a file that
     cannot be read: an evaluation without all of its images would be another number.
     """
@@ -77,12 +78,12 @@ def evaluate(
     if not records:
         raise DatasetError(f"no images in split {split!r}: nothing to evaluate")
     plan = plan_memory(records, allowed=memory, intervals=intervals)
-    calibration = segmenter.calibration
+    calibration = predictor.calibration
     rows = []
     for name, own in by_category(records):
         thresholds = calibration.categories.get(name) if calibration else None
         facts, pixels = measure_category(
-            segmenter,
+            predictor,
             own,
             thresholds,
             engine=plan.engine,
@@ -95,17 +96,17 @@ def evaluate(
         split,
         plan.engine,
         images_hash(records),
-        segmenter.model_hash,
-        segmenter.recipe_hash,
-        segmenter.calibration_hash,
+        predictor.model_hash,
+        predictor.recipe_hash,
+        predictor.calibration_hash,
         resamples=RESAMPLES if intervals else 0,
         memory=plan,
     )
 
 
-def score_records(segmenter: Segmenter, records: Iterable[ImageRecord]) -> dict[str, Number]:
+def score_records(predictor: Predictor, records: Iterable[ImageRecord]) -> dict[str, Number]:
     """Four numbers over all categories pooled, for choosing weights while training."""
-    predictions = predict_records(segmenter, records)
+    predictions = predict_records(predictor, records)
     if not predictions.records:
         return {}
     curve = pixel_curve(predictions.maps, predictions.masks)
@@ -123,7 +124,7 @@ def images_hash(records: Iterable[ImageRecord]) -> str:
 
 
 def measure_category(
-    segmenter: Segmenter,
+    predictor: Predictor,
     records: Sequence[ImageRecord],
     thresholds: CategoryThresholds | None,
     *,
@@ -135,18 +136,33 @@ def measure_category(
 
     intervals: whether its pixel numbers are to have one.
     """
+
+    def predicted() -> Iterator[Prediction]:
+        for record in sorted(records, key=lambda one: (one.defective, one.label)):
+            yield predict_record(predictor, record)
+            if on_image is not None:
+                on_image(record)
+
+    return measure_predictions(predicted(), thresholds, engine=engine, intervals=intervals)
+
+
+def measure_predictions(
+    predictions: Iterable[Prediction],
+    thresholds: CategoryThresholds | None,
+    *,
+    engine: Engine = "exact",
+    intervals: bool = True,
+) -> tuple[list[ImageFacts], PixelNumbers]:
+    """The same of images that are predicted already, in the order of `measure_category`."""
     kept = Predictions()
     stream = StreamedPixels(intervals=intervals) if engine == "streaming" else None
     facts = []
-    for record in sorted(records, key=lambda one: (one.defective, one.label)):
-        one = predict_record(segmenter, record)
+    for one in predictions:
         facts.append(image_facts(one, thresholds))
         if stream is None:
             kept.add(one)
         else:
-            stream.update(one.score_map, one.mask, label=record.label)
-        if on_image is not None:
-            on_image(record)
+            stream.update(one.score_map, one.mask, label=one.record.label)
     return facts, exact_pixels(kept, intervals=intervals) if stream is None else stream.finish()
 
 

@@ -5,11 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Protocol
 
+from anomaly_u2net.calibration import Calibration
 from anomaly_u2net.data.images import read_sample
-from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.metrics import image_score
-from anomaly_u2net.types import ImageRecord, Mask, ScoreMap
+from anomaly_u2net.types import Image, ImageRecord, Mask, ScoreMap
+
+
+class Predictor(Protocol):
+    """What can be measured: a `Segmenter`, or the model of a neighbour (`benchmark.peers`)."""
+
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+    @property
+    def model_hash(self) -> str: ...
+
+    @property
+    def recipe_hash(self) -> str: ...
+
+    @property
+    def calibration_hash(self) -> str: ...
+
+    def predict_scored(self, image: Image) -> tuple[ScoreMap, float]:
+        """uint8 (H, W, 3) → map (H, W) and image score, both on one scale for all images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +61,11 @@ class Predictions:
         return [record.defective for record in self.records]
 
 
-def predict_records(segmenter: Segmenter, records: Iterable[ImageRecord]) -> Predictions:
+def predict_records(predictor: Predictor, records: Iterable[ImageRecord]) -> Predictions:
     """Read and predict every record at its original size; all maps are held."""
     predictions = Predictions()
     for record in records:
-        predictions.add(predict_record(segmenter, record))
+        predictions.add(predict_record(predictor, record))
     return predictions
 
 
@@ -57,9 +76,8 @@ def by_category(records: Iterable[ImageRecord]) -> Iterator[tuple[str, list[Imag
         yield category, list(group)
 
 
-def predict_record(segmenter: Segmenter, record: ImageRecord) -> Prediction:
+def predict_record(predictor: Predictor, record: ImageRecord) -> Prediction:
     """Read and predict one record at its original size; raises as `read_sample`."""
     sample = read_sample(record)
-    score_map = segmenter.predict(sample.image)
-    score_of = image_score(segmenter.spec.score.image_score)
-    return Prediction(record, score_map, sample.mask, score_of(score_map))
+    score_map, score = predictor.predict_scored(sample.image)
+    return Prediction(record, score_map, sample.mask, score)

@@ -14,6 +14,7 @@ from anomaly_u2net.data.images import read_image
 from anomaly_u2net.errors import CalibrationError, ImageError, InputError, MapError
 from anomaly_u2net.inference.backends import BACKENDS, Backend
 from anomaly_u2net.inference.bundle import ModelSpec, read_spec
+from anomaly_u2net.metrics import image_score
 from anomaly_u2net.types import Image, ScoreMap, Verdict
 
 CALIBRATION_NAME = "calibration.json"
@@ -92,6 +93,11 @@ class Segmenter:
         if not np.isfinite(logits).all():
             raise MapError("the network's output is not finite: the model is damaged or diverged")
         return geometry.back(sigmoid(logits))
+
+    def predict_scored(self, image: Image) -> tuple[ScoreMap, float]:
+        """The map of `predict` for uint8 (H, W, 3), and the image score that the recipe asks for."""
+        score_map = self.predict(image)
+        return score_map, image_score(self.spec.score.image_score)(score_map)
 
     def judge(self, score_map: ScoreMap, *, category: str | None = None) -> Verdict:
         """OK or NG by the calibrated thresholds of ``category``.

@@ -43,8 +43,11 @@ from anomaly_u2net.metrics.image_scores import (
 from anomaly_u2net.metrics.intervals import (
     Difference,
     Interval,
+    Resampled,
     bootstrap_interval,
     paired_difference,
+    resampled,
+    sampled_difference,
 )
 from anomaly_u2net.metrics.pimo import PimoCurve, aupimo, fpr_per_image, pimo_curve
 from anomaly_u2net.metrics.pixel import (
@@ -82,6 +85,7 @@ __all__ = [
     "PixelHistogram",
     "RankCurve",
     "RegionCounts",
+    "Resampled",
     "SegmentationCounts",
     "area_above",
     "aupimo",
@@ -116,6 +120,8 @@ __all__ = [
     "ratio_by_image",
     "region_counts",
     "region_recall",
+    "resampled",
+    "sampled_difference",
     "scores_by_image",
     "segmentation_counts",
     "share_by_image",

@@ -62,6 +62,18 @@ class Difference:
     undefined: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """A number over all images, and over each of B resamples of them: (B,), NaN where undefined.
+
+    Those of two methods on the same images, in the same order, with the same groups and seed, are
+    of the same draws: `sampled_difference` takes them apart or together.
+    """
+
+    value: float
+    samples: NDArray[np.float64]
+
+
 def bootstrap_interval(
     number: ByImage,
     *,
@@ -93,7 +105,10 @@ def bootstrap_interval(
     (0.86, 0.52, 1.0, 4)
     """
     _check(resamples, level)
-    (samples,), groups_with = _resample((number,), groups, resamples, seed)
+    table = _by_group(number.counts, groups)
+    groups_with = _enough(number, table)
+    samples = _resample(number, table, resamples, seed)
+    samples = samples[np.isfinite(samples)]
     low, high = _limits(samples, level)
     if number.share and number.value in (0.0, 1.0):
         limit = 1.0 - ((1.0 - level) / 2) ** (1.0 / groups_with)
@@ -141,8 +156,34 @@ def paired_difference(
             f"a paired difference needs the same images for both, in the same order; got "
             f"{len(a.counts)} and {len(b.counts)}"
         )
-    (of_a, of_b), _ = _resample((a, b), groups, resamples, seed)
-    differences = of_a - of_b
+    of_a, of_b = (resampled(x, groups=groups, resamples=resamples, seed=seed) for x in (a, b))
+    return sampled_difference(of_a, of_b, level=level)
+
+
+def resampled(
+    number: ByImage, *, groups: Groups | None = None, resamples: int = 1000, seed: int = 0
+) -> Resampled:
+    """The number in each resample, to be kept for a comparison with one that is yet to come.
+
+    All options as in `bootstrap_interval`, and raises as that.
+    """
+    table = _by_group(number.counts, groups)
+    _enough(number, table)
+    return Resampled(number.value, _resample(number, table, resamples, seed))
+
+
+def sampled_difference(a: Resampled, b: Resampled, *, level: float = 0.95) -> Difference:
+    """What `paired_difference` says, of numbers that were resampled before.
+
+    Raises InputError unless both have equally many resamples.
+    """
+    if a.samples.shape != b.samples.shape:
+        raise InputError(
+            f"a paired difference needs the same resamples of both, got {a.samples.size} and "
+            f"{b.samples.size}"
+        )
+    differences = a.samples - b.samples
+    differences = differences[np.isfinite(differences)]
     low, high = _limits(differences, level)
     tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
     return Difference(
@@ -152,30 +193,23 @@ def paired_difference(
         p=min(1.0, 2 * (1 + int(tail)) / (differences.size + 1)),
         level=level,
         resamples=differences.size,
-        undefined=resamples - differences.size,
+        undefined=a.samples.size - differences.size,
     )
 
 
 def _resample(
-    numbers: Sequence[ByImage], groups: Groups | None, resamples: int, seed: int
-) -> tuple[list[NDArray[np.float64]], int]:
-    """Each number in the resamples where all are defined, and the fewest groups that any needs."""
-    tables = [_by_group(number.counts, groups) for number in numbers]
-    fewest = min(_enough(number, table) for number, table in zip(numbers, tables, strict=True))
-    shifts = [
-        number.value - float(number.number(table.sum(axis=0, keepdims=True))[0])
-        for number, table in zip(numbers, tables, strict=True)
-    ]
-    found: list[list[NDArray[np.float64]]] = [[] for _ in numbers]
-    for weights in _weights(len(tables[0]), resamples, seed):
-        sums = [weights @ table for table in tables]
-        defined = np.ones(len(weights), bool)
-        for number, each in zip(numbers, sums, strict=True):
-            defined &= (each[:, list(number.needed)] > 0).all(axis=1)
-        for place, number in enumerate(numbers):
-            samples = number.number(sums[place][defined]) + shifts[place]
-            found[place].append(np.clip(samples, 0.0, 1.0))
-    return [np.concatenate(parts) for parts in found], fewest
+    number: ByImage, table: NDArray[np.float64], resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """The number in every resample of the counts (G, C) of the groups, NaN where undefined."""
+    shift = number.value - float(number.number(table.sum(axis=0, keepdims=True))[0])
+    found = []
+    for weights in _weights(len(table), resamples, seed):
+        sums = weights @ table
+        samples = np.full(len(sums), np.nan)
+        defined = (sums[:, list(number.needed)] > 0).all(axis=1)
+        samples[defined] = np.clip(number.number(sums[defined]) + shift, 0.0, 1.0)
+        found.append(samples)
+    return np.concatenate(found)
 
 
 def _weights(groups: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:

@@ -37,10 +37,18 @@ from anomaly_u2net.recipe.parts import (
     TrainRecipe,
 )
 from anomaly_u2net.recipe.recipe import Recipe, apply_override
+from anomaly_u2net.recipe.synthesis import (
+    DEFAULT_WEIGHTS,
+    GENERATOR_NAMES,
+    SynthesisRecipe,
+    unknown_generator,
+)
 
 __all__ = [
     "ARCHITECTURES",
     "AREA_LOSS_NAMES",
+    "DEFAULT_WEIGHTS",
+    "GENERATOR_NAMES",
     "MODEL_KEYS",
     "PIXEL_LOSS_NAMES",
     "RIVAL_DEPTH",
@@ -55,7 +63,9 @@ __all__ = [
     "Part",
     "Recipe",
     "ScoreRecipe",
+    "SynthesisRecipe",
     "TrainRecipe",
     "apply_override",
+    "unknown_generator",
     "unknown_loss",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive
 from anomaly_u2net.recipe.protocol import parse_protocol
 from anomaly_u2net.types import STRIDE
@@ -46,6 +49,20 @@ class DataRecipe(Part):
                 "defects are trained on: leave one of them out"
             )
         return self
+
+    def folder(self) -> Path:
+        """``root`` with ``~`` and ``$VARIABLES`` expanded; raises `RecipeError` if unset."""
+        if self.root is None:
+            raise RecipeError(
+                "data.root is not set: give --data-root FOLDER or set it in the recipe"
+            )
+        text = os.path.expandvars(self.root)
+        if "$" in text:
+            raise RecipeError(
+                f"data.root is {self.root!r}, and that variable is not set in the environment: "
+                "set it, or give --data-root FOLDER"
+            )
+        return Path(text).expanduser()
 
 
 class InputRecipe(Part):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -22,6 +21,7 @@ from anomaly_u2net.recipe.parts import (
     ScoreRecipe,
     TrainRecipe,
 )
+from anomaly_u2net.recipe.synthesis import SynthesisRecipe
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -53,6 +53,7 @@ class Recipe(Part):
     model: ModelRecipe = ModelRecipe()
     input: InputRecipe = InputRecipe()
     augment: AugmentRecipe = AugmentRecipe()
+    synthesis: SynthesisRecipe = SynthesisRecipe()
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
     score: ScoreRecipe = ScoreRecipe()
@@ -162,17 +163,7 @@ class Recipe(Part):
 
     def data_root(self) -> Path:
         """``data.root`` with ``~`` and ``$VARIABLES`` expanded; raises `RecipeError` if unset."""
-        if self.data.root is None:
-            raise RecipeError(
-                "data.root is not set: give --data-root FOLDER or set it in the recipe"
-            )
-        text = os.path.expandvars(self.data.root)
-        if "$" in text:
-            raise RecipeError(
-                f"data.root is {self.data.root!r}, and that variable is not set in the environment: "
-                "set it, or give --data-root FOLDER"
-            )
-        return Path(text).expanduser()
+        return self.data.folder()
 
 
 def apply_override(data: dict[str, Any], text: str) -> None:

@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from anomaly_u2net.errors import BusyError, InputError
-from anomaly_u2net.files import fsync_folder
+from anomaly_u2net.errors import InputError
+from anomaly_u2net.files import fsync_folder, hold
 from anomaly_u2net.scoring.row import ScoreRow
 from anomaly_u2net.scoring.tables import write_csv, write_parquet
 
@@ -57,7 +56,7 @@ class Ledger:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = files.enter_context(FileIO(self.folder / LOCK_NAME, "a"))
-                _take(lock, self.folder)
+                hold(lock, self.folder)
                 self._journal = files.enter_context(FileIO(self._path, "a+"))
                 fsync_folder(self.folder)
             except OSError as error:
@@ -141,21 +140,3 @@ class Ledger:
             logger.warning("%s: dropped a last row that was cut off; it is redone", self._path)
             self._journal.truncate(len(data) - len(torn))
         return rows
-
-
-def _take(lock: FileIO, folder: Path) -> None:
-    """Hold ``lock`` until it is closed; the system lets it go when the process dies."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise BusyError(
-            f"{folder}: expected an output folder for this run alone, but another process is "
-            "writing there; wait for it to end or choose another folder"
-        ) from error

@@ -34,7 +34,7 @@ from anomaly_u2net.models import (
     reestimate_batchnorm,
     save_weights,
 )
-from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.recipe import DataRecipe, Recipe
 from anomaly_u2net.training.keeper import Clock, Keeper, Progress
 from anomaly_u2net.training.module import TrainingModule
 from anomaly_u2net.training.speed import on_gpu, precision
@@ -86,7 +86,8 @@ def train(
     if recipe.train.select != "last" and not any(r.defective for r in parts["validation"]):
         logger.warning(
             "train.select %s needs defect images in the validation part, and there are none: the "
-            "last weights are kept. Raise data.validation_fraction, or set train.select last",
+            "last weights are kept. Raise data.validation_fraction, or set train.select last (with "
+            "made defects only: that one)",
             recipe.train.select,
         )
     seed_everything(recipe.seed, verbose=False)
@@ -134,17 +135,21 @@ def check_folder(out: Path) -> None:
 
 def split_data(recipe: Recipe) -> list[ImageRecord]:
     """The images that ``recipe`` is trained with, each with its split; raises `DatasetError`."""
-    data = recipe.data
-    found = index_dataset(recipe.data_root(), card=data.card, categories=data.categories)
-    records = split_records(
-        split_by_protocol(found, data.protocol, seed=recipe.seed),
+    records = data_records(recipe.data, recipe.data_root(), seed=recipe.seed)
+    check_trainable(records, synthesis=recipe.synthesis)
+    return records
+
+
+def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord]:
+    """The images of ``data`` under ``root``, each with its split, whoever trains on them."""
+    found = index_dataset(root, card=data.card, categories=data.categories)
+    return split_records(
+        split_by_protocol(found, data.protocol, seed=seed),
         calibration_fraction=data.calibration_fraction,
         validation_fraction=data.validation_fraction,
-        seed=recipe.seed,
+        seed=seed,
         borrow_defects=data.borrow_defects,
     )
-    check_trainable(records)
-    return records
 
 
 def _prepare_folder(
@@ -219,6 +224,7 @@ def _loader(
         steps_per_epoch=settings.validate_every,
         seed=recipe.seed,
         ranks=ranks,
+        good_only=recipe.synthesis.share > 0,
     )
     if resume_from is not None:  # loader processes fetch ahead before Lightning restores the epoch
         state = torch.load(resume_from, map_location="cpu", weights_only=True)
@@ -228,6 +234,7 @@ def _loader(
         fit=recipe.input,
         augmentation=recipe.augment,
         loss=recipe.loss,
+        synthesis=recipe.synthesis,
         processes=settings.devices * max(1, settings.workers),
     )
     if settings.workers:  # threads of OpenCV do not survive a fork: its next call there would hang

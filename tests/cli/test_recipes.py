@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from anomaly_u2net.cli.recipes import shipped_recipes
 from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.recipe.find import shipped_recipes
 
 Cli = Callable[..., tuple[int, str, str]]
-FOUND = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
-NAMES = ["demo", "folder", "magnetic_tile", "magnetic_tile_small", "mvtec_ad"]
+FOUND = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+NAMES = ["demo", "folder", "good_only", "magnetic_tile", "magnetic_tile_small", "mvtec_ad"]
 
 
 def test_which_recipes_ship() -> None:

@@ -28,7 +28,7 @@ def test_the_card_describes_it(folder: Path, caplog: pytest.LogCaptureFixture) -
     assert not caplog.records  # the counts are the card's, no mask is left over
     assert Counter(r.split for r in records) == {"train": 288, "calibration": 144, "test": 138}
     defects = Counter(r.label for r in records if r.category == "grass" and r.defective)
-    assert defects == dict.fromkeys(DEFECTS, 18)
+    assert defects == dict.fromkeys(demo.KINDS, 18)
     check_trainable(records)
     trained = record_hashes(r for r in records if r.split != "test")
     assert len(trained) == 432  # no image twice

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from anomaly_u2net.data.cards import Card
 from anomaly_u2net.data.index import check_trainable, index_dataset
 from anomaly_u2net.errors import DatasetError, MaskError
+from anomaly_u2net.recipe import SynthesisRecipe
 from anomaly_u2net.types import ImageRecord
 
 BOLT = (
@@ -121,9 +122,16 @@ def test_check_trainable(tmp_path: Path) -> None:
     without = [r for r in records if not (r.split == "train" and r.defective)]
     with pytest.raises(
         DatasetError,
-        match=r"train/<defect>/ .*set data\.protocol, as kshot-10, or data\.borrow_defects",
+        match=r"train/<defect>/ .*set data\.protocol, as kshot-10, or data\.borrow_defects.*synthesis\.share",
     ):
         check_trainable(without)
+    with pytest.raises(DatasetError, match=r"or synthesis\.share to train on good images"):
+        check_trainable(without, synthesis=SynthesisRecipe())
+    check_trainable(without, synthesis=SynthesisRecipe(share=0.5))
+    paste = SynthesisRecipe(share=0.5, generators={"paste": 1})
+    check_trainable(records, synthesis=paste)
+    with pytest.raises(DatasetError, match=r"needs one to begin with; add another generator"):
+        check_trainable(without, synthesis=paste)
     with pytest.raises(DatasetError, match="got no records at all"):
         check_trainable([])
 

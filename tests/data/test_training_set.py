@@ -16,7 +16,7 @@ from anomaly_u2net.data import training_set
 from anomaly_u2net.data.geometry import normalise, plan
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe
+from anomaly_u2net.recipe import AugmentRecipe, InputRecipe, LossRecipe, SynthesisRecipe
 from anomaly_u2net.types import ImageRecord
 
 STILL = AugmentRecipe(flip=False, brightness=0, contrast=0)
@@ -111,8 +111,20 @@ def test_two_processes_do_the_work_of_one_twice_as_long() -> None:
 
 @pytest.mark.parametrize(("goods", "defects"), [(0, 3), (3, 0), (0, 0)])
 def test_both_kinds_are_needed(goods: int, defects: int) -> None:
-    with pytest.raises(InputError, match="at least one good and one defect image"):
+    with pytest.raises(
+        InputError, match=r"at least one good and one defect image .*synthesis\.share"
+    ):
         batches(goods, defects)
+
+
+def test_good_images_alone_make_batches_where_defects_are_made() -> None:
+    sampler = batches(7, 0, good_only=True)
+    assert all(len(batch) == 4 for batch in sampler)
+    assert {index for batch in sampler for index, _ in batch} == set(range(7))
+    mixed = batches(7, 3, good_only=True)  # real defects keep their share
+    assert [mixed.batch(n) for n in range(5)] == [batches(7, 3).batch(n) for n in range(5)]
+    with pytest.raises(InputError, match="got 0 good and 3 defect images"):
+        batches(0, 3, good_only=True)
 
 
 # --- the set --------------------------------------------------------------------------------
@@ -307,3 +319,108 @@ def test_a_pasted_small_defect_counts_more(records: list[ImageRecord]) -> None:
             pasted += 1
             assert (weight[mask.bool()] > 3).all()
     assert pasted
+
+
+# --- made defects ---------------------------------------------------------------------------
+
+HALF = SynthesisRecipe(share=0.5, generators={"hole": 1, "stain": 1, "crack": 1})
+ALWAYS = HALF.model_copy(update={"share": 1.0})
+
+
+@pytest.fixture
+def smooth(tmp_path: Path) -> list[ImageRecord]:
+    """Three good images and one with a real defect, smooth, 90 × 120, of one category."""
+    made = []
+    for number, label in enumerate(("good", "good", "good", "dent")):
+        gray = np.full((90, 120), 110 + 10 * number, np.uint8)
+        gray += np.random.default_rng(number).integers(0, 4, gray.shape, dtype=np.uint8)
+        mask = np.zeros(gray.shape, np.uint8)
+        mask[40:48, 50:70] = 255
+        path, where = tmp_path / f"{number}.png", tmp_path / f"{number}_mask.png"
+        if label == "dent":
+            gray[mask > 0] = 240
+            Pillow.fromarray(mask).save(where)
+        Pillow.fromarray(gray).save(path)
+        made.append(ImageRecord(path, "part", "train", label, where if label == "dent" else None))
+    return made
+
+
+def made_set(records: list[ImageRecord], synthesis: SynthesisRecipe, **augment: Any) -> TrainingSet:
+    return TrainingSet(
+        records, fit=InputRecipe(fit="native") if "crop" in augment else InputRecipe(size=(128, 128)),
+        augmentation=STILL.model_copy(update=augment), synthesis=synthesis,
+    )  # fmt: skip
+
+
+def test_a_share_of_the_good_images_gets_defects_inside_and_only_there(
+    smooth: list[ImageRecord],
+) -> None:
+    training, plain = made_set(smooth, HALF), made_set(smooth, SynthesisRecipe())
+    inside = training._fitted(0)[1].inside
+    defective = 0
+    for seed in range(80):
+        image, mask, _ = training[0, seed]
+        same, _, _ = plain[0, seed]
+        changed = (image != same).any(dim=0)
+        assert not (changed & (mask[0] == 0)).any()
+        assert mask[0].sum() == mask[0][inside].sum()
+        defective += bool(mask.any())
+    assert 25 <= defective <= 55
+    for seed in range(20):  # a real defect is left alone
+        for a, b in zip(training[3, seed], plain[3, seed], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_made_defects_are_decided_by_the_key_alone(
+    smooth: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = SynthesisRecipe(share=1, generators={"perlin": 1, "poisson": 1, "paste": 1})
+    first = made_set(smooth, recipe)
+    drawn = {seed: first[1, seed] for seed in range(12)}
+    monkeypatch.setattr(training_set, "CACHE_BYTES", 0)
+    again = made_set(smooth, recipe)
+    for seed in reversed(range(12)):
+        for a, b in zip(drawn[seed], again[1, seed], strict=True):
+            assert torch.equal(a, b)
+    assert len({item[1].numpy().tobytes() for item in drawn.values()}) > 6
+
+
+def test_crops_look_at_made_defects(smooth: list[ImageRecord]) -> None:
+    shares = {
+        on: np.mean(
+            [
+                made_set(smooth, ALWAYS, crop=32, crop_on_defect=on)[0, seed][1].any()
+                for seed in range(40)
+            ]
+        )
+        for on in (0.0, 1.0)
+    }
+    assert shares[1.0] > 0.9
+    assert shares[0.0] < 0.7
+
+
+def test_small_made_defects_count_more(smooth: list[ImageRecord]) -> None:
+    training = TrainingSet(
+        smooth, fit=InputRecipe(size=(128, 128)), augmentation=STILL, synthesis=ALWAYS,
+        loss=LossRecipe(small_regions=0.5),
+    )  # fmt: skip
+    weights = [(w[m.bool()].min(), m.sum()) for _, m, w in (training[0, s] for s in range(10))]
+    assert any(weight > 2 for weight, area in weights if area < 200)
+
+
+def test_real_defects_are_pasted_as_made_ones_of_their_category(smooth: list[ImageRecord]) -> None:
+    paste = SynthesisRecipe(share=1, generators={"paste": 1})
+    other = dataclasses.replace(smooth[0], category="other")
+    training = made_set([*smooth, other], paste)
+    assert np.mean([training[0, seed][1].any() for seed in range(20)]) > 0.8
+    assert not any(training[4, seed][1].any() for seed in range(10))
+
+
+def test_other_processes_make_the_same_defects(smooth: list[ImageRecord]) -> None:
+    import pickle
+
+    training = made_set(smooth, SynthesisRecipe(share=1))
+    again = pickle.loads(pickle.dumps(training))
+    for seed in range(6):
+        for a, b in zip(training[2, seed], again[2, seed], strict=True):
+            assert torch.equal(a, b)

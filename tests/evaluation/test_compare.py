@@ -18,8 +18,7 @@ from anomaly_u2net.evaluation.compare import Comparison, compare, same_images, v
 from anomaly_u2net.evaluation.table import mean_limits
 from anomaly_u2net.inference.bundle import ModelSpec
 from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.metrics import Difference, paired_difference, scores_by_image
-from anomaly_u2net.metrics.intervals import _resample
+from anomaly_u2net.metrics import Difference, paired_difference, resampled, scores_by_image
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import ImageRecord
 
@@ -174,7 +173,7 @@ def test_the_limits_of_a_mean_are_about_those_of_resampling_all_categories() -> 
         a, b = (labels * step + part + 0.5 * rng.normal(size=60) for step in (1.2, 0.6))
         numbers = scores_by_image(a, labels).auroc(), scores_by_image(b, labels).auroc()
         differences.append(paired_difference(*numbers, resamples=4000))
-        (of_a, of_b), _ = _resample(numbers, None, 4000, seed)
+        of_a, of_b = (resampled(n, resamples=4000, seed=seed).samples for n in numbers)
         means += (of_a - of_b) / 3
     low, high = mean_limits([(d.value, d.low, d.high) for d in differences])
     assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)

@@ -534,6 +534,52 @@ def test_the_protocol_chooses_before_parts_are_held_out(short: Recipe, seed: int
         split_data(short.with_overrides(["data.protocol=good_only"]))
 
 
+@pytest.mark.usefixtures("quick_export")
+def test_good_images_alone_train_on_made_defects(
+    short: Recipe, own_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for category in ("plate", "sheet"):
+        shutil.rmtree(own_data / category / "train" / "spot")
+    made = ["synthesis.share=0.5", "synthesis.generators={stain: 1, scratch: 1}"]
+    recipe = short.with_overrides([f"data.root={own_data}", *made])
+    result = train(recipe, tmp_path / "run")
+    assert "set train.select last" in caplog.text  # nothing to choose by
+    assert result.metrics["step"] == 10
+    assert {row["val_pixel_ap"] for row in rows(result.folder)} == {"n/a"}
+    again = train(recipe.with_overrides(["train.select=last"]), tmp_path / "again")
+    for name in WEIGHTS:
+        for key, value in load_file(result.folder / name).items():
+            assert torch.equal(value, load_file(again.folder / name)[key]), key
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_good_only_run_is_resumed_to_the_same_weights(
+    short: Recipe, own_data: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(own_data / "plate" / "train" / "spot")  # one category with defects, one without
+    recipe = short.with_overrides([f"data.root={own_data}", "synthesis.share=0.6"])
+    whole = train(recipe, tmp_path / "whole").folder
+    with pytest.raises(Killed):
+        train(recipe, tmp_path / "killed", on_progress=kill_at(6))
+    train(recipe, tmp_path / "killed", resume=True)
+    for name in WEIGHTS:
+        for key, value in load_file(whole / name).items():
+            assert torch.equal(value, load_file(tmp_path / "killed" / name)[key]), key
+
+
+def test_made_defects_need_what_they_are_made_of(
+    short: Recipe, own_data: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(own_data / "plate" / "train" / "spot")
+    own = short.with_overrides([f"data.root={own_data}", "synthesis.share=0.5"])
+    with pytest.raises(
+        DatasetError, match=r"'plate': .*paste, the only one of synthesis\.generators"
+    ):
+        train(own.with_overrides(["synthesis.generators={paste: 1}"]), tmp_path / "run")
+    with pytest.raises(DatasetError, match=r"synthesis\.textures /gone: expected self, noise or a"):
+        train(own.with_overrides(["synthesis.textures=/gone"]), tmp_path / "other")
+
+
 def test_a_category_without_good_images(short: Recipe, own_data: Path, tmp_path: Path) -> None:
     shutil.rmtree(own_data / "plate" / "train" / "good")
     with pytest.raises(DatasetError, match=r"'plate': expected good images in training"):

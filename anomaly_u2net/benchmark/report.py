@@ -1,0 +1,257 @@
+"""From the cells of a benchmark to one row per protocol and method: means, intervals, differences.
+
+C categories, S seeds. A number of a row is the mean over categories, then over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from anomaly_u2net.benchmark.methods import BenchmarkFile
+from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.scores import TESTED
+from anomaly_u2net.evaluation.table import Measured, Number, mean_limits, mean_of
+from anomaly_u2net.files import sha256_json, write_json, write_text
+from anomaly_u2net.metrics import sampled_difference
+
+if TYPE_CHECKING:
+    from anomaly_u2net.metrics import Difference
+
+#: The numbers of a row and their titles; those of ``SMALL`` again at 256².
+NUMBERS = {
+    "image_auroc": "image AUROC",
+    "pixel_ap": "pixel AP",
+    "aupro_0.30": "AUPRO@0.30",
+    "aupro_0.05": "AUPRO@0.05",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_f1_max": "pixel F1-max",
+}
+SMALL = {"pixel_ap": "pixel AP at 256²", "aupro_0.30": "AUPRO@0.30 at 256²"}
+#: Cost → its title and how it is written. Memory and time per image: the largest of all cells.
+COSTS = {
+    "minutes": ("training minutes", ".1f"),
+    "steps": ("steps", ".0f"),
+    "milliseconds": ("ms per image", ".0f"),
+    "gib": ("GiB", ".1f"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A number over S seeds. std: S - 1 in the denominator, None for one seed.
+
+    low, high: the mean over seeds of the 95 % limits of each: as if the seeds, which share test
+    images, all erred together, so rather too wide than too narrow.
+    """
+
+    value: float
+    std: Number = None
+    low: Number = None
+    high: Number = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A method under a protocol; ``published`` names the source where it was not run here.
+
+    seeds: those with all categories. numbers, small, costs: ``None`` where undefined.
+    differences: to the best peer, which ``best`` names by number. notes: what failed, or is n/a.
+    """
+
+    protocol: str
+    method: str
+    peer: bool
+    start: str = ""
+    seeds: tuple[int, ...] = ()
+    numbers: Mapping[str, Mean | None] = field(default_factory=dict)
+    small: Mapping[str, Mean | None] = field(default_factory=dict)
+    costs: Mapping[str, Number] = field(default_factory=dict)
+    differences: Mapping[str, Mean | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    published: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        parts = {
+            name: {key: one and _plain(one) for key, one in getattr(self, name).items()}
+            for name in ("numbers", "small", "differences")
+        }
+        plain = ("protocol", "method", "peer", "start", "costs", "published")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "seeds": list(self.seeds),
+            "notes": list(self.notes),
+            **parts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkTable:
+    """What `run_benchmark` found.
+
+    best: protocol → number → the peer that differences are to. hashes: protocol → SHA-256 over the
+    hashes of its splits. cells: every outcome.
+    """
+
+    name: str
+    digest: str
+    rows: tuple[Row, ...]
+    best: Mapping[str, Mapping[str, str]]
+    hashes: Mapping[str, str]
+    cells: tuple[Outcome, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": "anomaly_u2net.benchmark/1",
+            "name": self.name,
+            "digest": self.digest,
+            "protocols": dict(self.hashes),
+            "best_peer": {protocol: dict(best) for protocol, best in self.best.items()},
+            "rows": [row.to_dict() for row in self.rows],
+            "cells": [cell.to_dict() for cell in self.cells],
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write benchmark.md, .csv, .tex and .json, each whole or not at all."""
+        from anomaly_u2net.benchmark import writers
+
+        kinds = {"md": writers.to_markdown, "csv": writers.to_csv, "tex": writers.to_latex}
+        for kind, text in kinds.items():
+            write_text(Path(folder) / f"benchmark.{kind}", text(self))
+        write_json(Path(folder) / "benchmark.json", self.to_dict())
+        return [Path(folder) / f"benchmark.{kind}" for kind in (*kinds, "json")]
+
+
+def make_table(bench: BenchmarkFile, cells: Sequence[Outcome]) -> BenchmarkTable:
+    """Rows in the order of the file, published ones behind those that were run."""
+    rows, best = [], dict[str, dict[str, str]]()
+    for protocol in bench.protocols:
+        own = [cell for cell in cells if cell.protocol == protocol]
+        found = {
+            name: _row(protocol, name, method.is_peer, [c for c in own if c.method == name])
+            for name, method in bench.methods.items()
+        }
+        best[protocol] = _best(found)
+        rows += [_with_differences(row, best[protocol], own) for row in found.values()]
+        rows += [
+            Row(
+                protocol,
+                one.method,
+                peer=True,
+                numbers={name: Mean(value) for name, value in one.numbers.items()},
+                published=one.source,
+            )
+            for one in bench.published
+            if one.protocol == protocol
+        ]
+    hashes = {
+        protocol: sha256_json(
+            sorted({c.split_hash for c in cells if c.protocol == protocol and c.split_hash})
+        )
+        for protocol in bench.protocols
+    }
+    return BenchmarkTable(bench.name, bench.digest, tuple(rows), best, hashes, tuple(cells))
+
+
+def _row(protocol: str, name: str, peer: bool, cells: Sequence[Outcome]) -> Row:
+    """A method under a protocol, without differences."""
+    notes = tuple(dict.fromkeys(cell.reason for cell in cells if cell.error is not None))
+    seeds = {cell.seed for cell in cells} - {c.seed for c in cells if c.error is not None}
+    whole = [cell for cell in cells if cell.seed in seeds]
+    if not whole:
+        return Row(protocol, name, peer, notes=notes)
+    return Row(
+        protocol,
+        name,
+        peer,
+        start=", ".join(sorted({cell.start for cell in whole})),
+        seeds=tuple(sorted(seeds)),
+        numbers={n: _over_seeds(n, whole, "numbers") for n in NUMBERS},
+        small={n: _over_seeds(n, whole, "small") for n in SMALL},
+        costs=_costs(whole),
+        notes=notes,
+    )
+
+
+def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:
+    found = [
+        mean_of([getattr(cell, part)[name] for cell in cells if cell.seed == seed])
+        for seed in sorted({cell.seed for cell in cells})
+    ]
+    return _mean(found)
+
+
+def _mean(found: Sequence[Measured | None]) -> Mean | None:
+    """Over seeds; None when a number is undefined with any of them."""
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    values = [one.value for one in known]
+    lows = [one.low for one in known if one.low is not None]
+    highs = [one.high for one in known if one.high is not None]
+    limits = (mean(lows), mean(highs)) if len(lows) == len(highs) == len(known) else (None, None)
+    return Mean(mean(values), stdev(values) if len(values) > 1 else None, *limits)
+
+
+def _costs(cells: Sequence[Outcome]) -> dict[str, Number]:
+    found: dict[str, Number] = {}
+    for name in COSTS:
+        values = [value for cell in cells if (value := cell.costs.get(name)) is not None]
+        of = max if name in ("milliseconds", "gib") else mean
+        found[name] = of(values) if len(values) == len(cells) else None
+    return found
+
+
+def _best(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Of the peers that were run, the one with the highest mean of each number."""
+    best = {}
+    for name in TESTED:
+        peers = {
+            row.method: one.value
+            for row in rows.values()
+            if row.peer and (one := row.numbers.get(name)) is not None
+        }
+        if peers:
+            best[name] = max(peers, key=lambda method: peers[method])
+    return best
+
+
+def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome]) -> Row:
+    differences = {
+        name: _difference(name, row, best[name], cells)
+        for name in TESTED
+        if name in best and best[name] != row.method and row.seeds
+    }
+    return replace(row, differences=differences)
+
+
+def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mean | None:
+    """The method's number minus the peer's: by category and seed, over the same resamples."""
+    by_key = {(c.method, c.category, c.seed): c for c in cells if c.error is None}
+    per_seed: list[Measured | None] = []
+    for seed in row.seeds:
+        categories = sorted({c.category for c in cells if c.seed == seed})
+        pairs = [
+            _pair(name, by_key.get((row.method, c, seed)), by_key.get((peer, c, seed)))
+            for c in categories
+        ]
+        known = [(d.value, d.low, d.high) for d in pairs if d is not None]
+        if len(known) < len(pairs):
+            continue  # the peer lacks this seed, or too few images: nothing to pair
+        value = mean(value for value, _, _ in known)
+        per_seed.append(Measured(value, *mean_limits(known)))
+    return _mean(per_seed)
+
+
+def _pair(name: str, one: Outcome | None, other: Outcome | None) -> Difference | None:
+    if one is None or other is None or one.split_hash != other.split_hash:
+        return None
+    a, b = one.samples.get(name), other.samples.get(name)
+    return None if a is None or b is None else sampled_difference(a, b)
+
+
+def _plain(one: Mean) -> dict[str, Number]:
+    return {"value": one.value, "std": one.std, "low": one.low, "high": one.high}

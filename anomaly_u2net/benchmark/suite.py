@@ -1,0 +1,52 @@
+"""The benchmark: every cell of a file, kept as it ends, and one table of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import yaml
+
+from anomaly_u2net.benchmark.jobs import finished, plan_jobs
+from anomaly_u2net.benchmark.methods import BenchmarkFile
+from anomaly_u2net.benchmark.pool import Runner, here
+from anomaly_u2net.benchmark.report import BenchmarkTable, make_table
+from anomaly_u2net.files import write_text
+
+#: Called when a cell is there: its name, how many are, and of how many.
+OnCell: TypeAlias = Callable[[str, int, int], None]
+
+
+def run_benchmark(
+    bench: BenchmarkFile,
+    out: str | Path,
+    *,
+    runner: Runner = here,
+    on_cell: OnCell = lambda *_: None,
+) -> BenchmarkTable:
+    """Train and measure categories × protocols × methods × seeds on the test images.
+
+    Each cell has a folder in ``out`` and is finished once its result lies there: a call after a
+    kill goes on, finished cells are not made again, failed ones are tried again. runner: `here`,
+    `in_processes(n)` or `on_ray` of `benchmark.pool`. The table is written into ``out`` after every
+    cell.
+
+    Raises, before anything is trained, as `plan_jobs`, and `InputError` for a folder in ``out``
+    that holds a cell of another benchmark.
+    """
+    jobs = plan_jobs(bench, out)
+    outcomes = {job.name: done for job in jobs if (done := finished(job)) is not None}
+    rest = [job for job in jobs if job.name not in outcomes]
+    write_text(
+        Path(out) / "benchmark.yaml",
+        yaml.safe_dump(bench.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    )
+    on_cell("finished before", len(outcomes), len(jobs))
+    for job, outcome in runner(rest):
+        outcomes[job.name] = outcome
+        make_table(bench, [outcomes[j.name] for j in jobs if j.name in outcomes]).save(out)
+        on_cell(job.name, len(outcomes), len(jobs))
+    table = make_table(bench, [outcomes[job.name] for job in jobs])
+    table.save(out)
+    return table

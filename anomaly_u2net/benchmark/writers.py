@@ -1,0 +1,200 @@
+"""The table of a benchmark as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Mean, Row
+from anomaly_u2net.benchmark.scores import TESTED
+from anomaly_u2net.benchmark.table import escape
+from anomaly_u2net.evaluation.table import LEVEL, RESAMPLES, Number
+
+#: What LaTeX takes for a command, and signs that its standard fonts lack.
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "²": r"\textsuperscript{2}", "†": r"\dag{}", "±": r"$\pm$", "Δ": r"$\Delta$", "−": r"$-$",
+    "≤": r"$\le$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def header() -> list[str]:
+    """The titles of the columns."""
+    return [
+        "method",
+        "starts from",
+        "seeds",
+        *NUMBERS.values(),
+        *(f"Δ {NUMBERS[name]}" for name in TESTED),
+        *SMALL.values(),
+        *(title for title, _ in COSTS.values()),
+        "note",
+    ]
+
+
+def line(row: Row) -> list[str]:
+    """A row as text; undefined is n/a, and what a published row does not have is empty."""
+    if row.published:
+        known = [_number(row.numbers[n]) if n in row.numbers else "" for n in NUMBERS]
+        rest = [""] * (len(TESTED) + len(SMALL) + len(COSTS))
+        return [row.method, "", "published", *known, *rest, f"not run here: {row.published}"]
+    return [
+        row.method,
+        row.start or "n/a",
+        str(len(row.seeds)),
+        *(_number(row.numbers.get(name)) for name in NUMBERS),
+        *(_number(row.differences.get(name), "+.3f") for name in TESTED),
+        *(_number(row.small.get(name)) for name in SMALL),
+        *(_cost(row.costs.get(name), form) for name, (_, form) in COSTS.items()),
+        "; ".join(row.notes),
+    ]
+
+
+def caption(table: BenchmarkTable) -> str:
+    """What the numbers are and are not."""
+    return (
+        "Test images, each at its original size unless a column says 256² (maps and masks resized "
+        "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
+        "validation part: never by test images. Mean over categories, then mean ± standard "
+        f"deviation over seeds; in brackets the {100 * LEVEL:.0f} % interval from {RESAMPLES} "
+        "resamples of test images (whole groups where there are some), its limits averaged over "
+        "seeds. Δ: minus the best peer in that number, of the same seed, over the same resamples; "
+        "an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
+        "which favours it. F1-max: at the best threshold for these images, an upper bound. "
+        "Minutes: of training, on the clock. ms per image: median, one CPU thread, with resizing. "
+        "GiB: the largest process, libraries included. "
+    ) + " ".join(
+        f"Protocol {protocol}: splits {table.hashes[protocol][:12]}"
+        + (f", best peer {_best(table, protocol)}." if table.best[protocol] else ".")
+        for protocol in table.hashes
+    )
+
+
+def to_markdown(table: BenchmarkTable) -> str:
+    """A table per protocol, then what the numbers are."""
+    parts = [f"# {table.name}"]
+    for protocol in table.hashes:
+        lines = [header(), ["---", *["---:"] * (len(header()) - 2), "---"]]
+        lines += [line(row) for row in table.rows if row.protocol == protocol]
+        text = "\n".join(f"| {' | '.join(escape(cell) for cell in cells)} |" for cells in lines)
+        parts.append(f"## {protocol}\n\n{_images(table, protocol)}\n\n{text}")
+    return "\n\n".join([*parts, caption(table)]) + "\n"
+
+
+def to_csv(table: BenchmarkTable) -> str:
+    """Numbers in full: a line per cell (``kind`` cell), per row (mean), and per publication."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    ends = ("", "_std", "_low", "_high")
+    names = [*NUMBERS, *(f"{name}_difference" for name in TESTED), *(f"{n}_256" for n in SMALL)]
+    first = ["kind", "protocol", "method", "category", "seed", "peer", "start"]
+    columns = [f"{name}{end}" for name in names for end in ends]
+    writer.writerow([*first, *columns, *COSTS, "split_hash", "model_hash", "note"])
+    for row in table.rows:
+        kind = "published" if row.published else "mean"
+        means = [row.numbers.get(n) for n in NUMBERS] + [row.differences.get(n) for n in TESTED]
+        means += [row.small.get(n) for n in SMALL]
+        note = row.published or "; ".join(row.notes)
+        seeds = " ".join(map(str, row.seeds))
+        named = [kind, row.protocol, row.method, "", seeds, row.peer, row.start]
+        costs = [_full(row.costs.get(name)) for name in COSTS]
+        writer.writerow([*named, *_fields(means), *costs, "", "", note])
+    peers = {row.method: row.peer for row in table.rows}
+    for cell in table.cells:
+        found = [cell.numbers.get(n) for n in NUMBERS] + [None] * len(TESTED)
+        found += [cell.small.get(n) for n in SMALL]
+        means = [n and Mean(n.value, None, n.low, n.high) for n in found]
+        named = ["cell", cell.protocol, cell.method, cell.category, cell.seed]
+        named += [peers[cell.method], cell.start]
+        costs = [_full(cell.costs.get(name)) for name in COSTS]
+        hashes = [cell.split_hash, cell.model_hash]
+        writer.writerow([*named, *_fields(means), *costs, *hashes, cell.reason])
+    return file.getvalue()
+
+
+def to_latex(table: BenchmarkTable) -> str:
+    """A booktabs table per protocol, without the costs; needs ``\\usepackage{booktabs}``."""
+    shown = ["image_auroc", "pixel_ap", "aupro_0.30"]
+    titles = ["method", *(NUMBERS[n] for n in shown), *(f"Δ {NUMBERS[n]}" for n in shown)]
+    parts = []
+    for protocol in table.hashes:
+        rows = []
+        for row in (one for one in table.rows if one.protocol == protocol):
+            name = f"{row.method} (published)" if row.published else row.method
+            cells = [_number(row.numbers.get(n)) for n in shown]
+            cells += [_number(row.differences.get(n), "+.3f") for n in shown]
+            rows.append(" & ".join(map(latex, [name, *cells])) + r" \\")
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"\centering",
+                    rf"\caption{{{latex(f'{table.name}, protocol {protocol}')}}}",
+                    rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}",
+                    r"\toprule",
+                    " & ".join(map(latex, titles)) + r" \\",
+                    r"\midrule",
+                    *rows,
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join([*parts, *(f"% {one}" for one in [caption(table)])]) + "\n"
+
+
+def latex(text: str) -> str:
+    """``text`` as LaTeX prints it.
+
+    >>> latex("U²-Net†, 5 % of a_b")
+    'U\\\\textsuperscript{2}-Net\\\\dag{}, 5 \\\\% of a\\\\_b'
+    """
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _number(one: Mean | None, form: str = ".3f") -> str:
+    if one is None:
+        return "n/a"
+    text = format(one.value, form)
+    if one.std is not None:
+        text += f" ± {one.std:.3f}"
+    if one.low is not None and one.high is not None:
+        text += f" ({one.low:{form}} to {one.high:{form}})"
+    return text
+
+
+def _cost(value: Number, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def _best(table: BenchmarkTable, protocol: str) -> str:
+    found = table.best[protocol]
+    return ", ".join(f"{found[name]} ({NUMBERS[name]})" for name in TESTED if name in found)
+
+
+def _images(table: BenchmarkTable, protocol: str) -> str:
+    """The images of each split with the first seed."""
+    found = {
+        cell.category: cell.images
+        for cell in reversed(table.cells)
+        if cell.protocol == protocol and cell.images
+    }
+    return "; ".join(
+        f"{category}: "
+        + ", ".join(f"{good} good and {bad} defective in {s}" for s, (good, bad) in own.items())
+        for category, own in sorted(found.items())
+    )
+
+
+def _fields(means: Sequence[Mean | None]) -> list[str]:
+    fields: list[Number] = []
+    for one in means:
+        fields += [None] * 4 if one is None else [one.value, one.std, one.low, one.high]
+    return [_full(value) for value in fields]
+
+
+def _full(value: Number) -> str:
+    return "n/a" if value is None else repr(value)

@@ -1,0 +1,221 @@
+"""Made defects as a data set on disk, in the MVTec layout."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from PIL import Image as Pillow
+
+from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.data.index import GROUPS, MASKS
+from anomaly_u2net.data.synthesis.make import make_defect
+from anomaly_u2net.data.synthesis.scene import Sources, open_sources
+from anomaly_u2net.errors import DatasetError, InputError
+from anomaly_u2net.files import write_json
+from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES, unknown_generator
+from anomaly_u2net.types import GOOD, Image, ImageRecord, Mask
+
+logger = logging.getLogger(__name__)
+
+#: Good images that are tried for a defect before a generator is given up on.
+IMAGES = 20
+#: Images that are kept in memory: good ones are drawn from again and again.
+KEPT = 64
+ABOUT = "made.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One written image: what made it, its files, and the good image that it was made on."""
+
+    category: str
+    generator: str
+    image: Path
+    mask: Path
+    source: ImageRecord
+
+
+def synthesize(
+    records: Sequence[ImageRecord],
+    out: str | Path,
+    *,
+    count: int,
+    generators: Sequence[str] = tuple(DEFAULT_WEIGHTS),
+    textures: str | None = None,
+    seed: int = 0,
+    on_image: Callable[[int, int], None] | None = None,
+) -> list[Written]:
+    """Write ``count`` made defects of each generator and category to the new folder ``out``.
+
+    records: an indexed data set; its good training images get the defects, its training defects are
+    what ``paste`` pastes. The folder can be trained on by itself: ``train/good`` holds copies of the
+    good images, ``train/<generator>`` made ones and ``ground_truth/<generator>`` their masks.
+    ``groups.csv`` puts a made image into the group of the good one below it, so that no split parts
+    them; ``made.json`` says how it was made. The folder appears whole or not at all; the same
+    arguments give the same pixels. ``on_image`` is told (written, in all). A generator whose defects
+    the texture hides is given up on with a warning.
+
+    Raises ``InputError`` (unknown generators, a count below 1) and ``DatasetError`` (``out`` is not
+    empty, no good training images, no real defects for ``paste``, a category in which nothing that
+    can be seen was made).
+    """
+    out = Path(out)
+    _check(out, count, generators)
+    if textures is not None and "perlin" not in generators:
+        raise InputError(
+            f"textures {textures} changes nothing without the generator perlin: add it, or leave "
+            "textures out"
+        )
+    kept = [record for record in records if record.split == "train"]
+    own: dict[str, tuple[list[int], list[int]]] = {}
+    for index, record in enumerate(kept):
+        own.setdefault(record.category, ([], []))[record.defective].append(index)
+    _check_images({record.category for record in records}, own, generators)
+
+    @lru_cache(maxsize=KEPT)
+    def read(index: int) -> tuple[Image, Mask]:
+        sample = read_sample(kept[index])
+        return sample.image, sample.mask
+
+    sources = open_sources(read, own, textures=textures)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:100]}-"))
+    written: list[Written] = []
+    try:
+        for category, (good, _) in sorted(own.items()):
+            _copy(aside / category, [kept[index] for index in good])
+            begun = len(written)
+            for name in generators:
+                key = [seed, crc32(f"{category}/{name}".encode())]
+                rng = np.random.default_rng(key)
+                made = _made(name, category, good, read=read, sources=sources[category], rng=rng)
+                for number, (index, image, mask) in enumerate(islice(made, count)):
+                    written.append(_save(aside, kept[index], name, number, image, mask))
+                    if on_image is not None:
+                        on_image(len(written), count * len(generators) * len(own))
+            if len(written) == begun:
+                raise DatasetError(
+                    f"category {category!r}: expected defects that can be seen, got none by "
+                    f"{', '.join(generators)}: the texture hides them; try other generators"
+                )
+            _write_groups(aside / category, written, [kept[index] for index in good])
+        about = {"generators": list(generators), "count": count, "seed": seed, "textures": textures}
+        write_json(aside / ABOUT, {"made": "by data synthesize: no real defects", **about})
+        aside.chmod(0o755)
+        if out.is_dir():
+            out.rmdir()  # empty, as checked above
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [
+        Written(w.category, w.generator, out / w.image, out / w.mask, w.source) for w in written
+    ]
+
+
+def _made(
+    name: str,
+    category: str,
+    good: Sequence[int],
+    *,
+    read: Callable[[int], tuple[Image, Mask]],
+    sources: Sources,
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, Image, Mask]]:
+    """(index of the good image, image, mask): all good images in turn, shuffled, over and over.
+
+    Ends, with a warning, when none of `IMAGES` images in a row shows a defect.
+    """
+    failed = 0
+    while True:
+        for index in rng.permutation(good):
+            image, mask = make_defect(read(int(index))[0], {name: 1}, sources=sources, rng=rng)
+            failed = 0 if mask.any() else failed + 1
+            if failed == IMAGES:
+                logger.warning(
+                    "%s: no defect by generator %r could be seen on %d good images in a row: given "
+                    "up on",
+                    *(category, name, IMAGES),
+                )
+                return
+            if mask.any():
+                yield int(index), image, mask
+
+
+def _save(
+    root: Path, record: ImageRecord, name: str, number: int, image: Image, mask: Mask
+) -> Written:
+    """Write an image and its mask below ``root``; the paths in the result are relative to it."""
+    stem = f"{name}_{number:04d}"
+    picture = Path(record.category, "train", name, f"{stem}.png")
+    marks = Path(record.category, MASKS, name, f"{stem}_mask.png")
+    for path, pixels in ((picture, image), (marks, np.where(mask, np.uint8(255), np.uint8(0)))):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(pixels).save(root / path)
+    return Written(record.category, name, picture, marks, record)
+
+
+def _copy(root: Path, good: Sequence[ImageRecord]) -> None:
+    folder = root / "train" / GOOD
+    folder.mkdir(parents=True)
+    for record in good:
+        shutil.copyfile(record.path, folder / record.path.name)
+
+
+def _write_groups(root: Path, written: Sequence[Written], good: Sequence[ImageRecord]) -> None:
+    with (root / GROUPS).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["file", "group"])
+        for record in good:
+            rows.writerow([f"train/{GOOD}/{record.path.name}", _group(record)])
+        for made in written:
+            if made.category == root.name:
+                path = made.image.relative_to(made.category)
+                rows.writerow([path.as_posix(), _group(made.source)])
+
+
+def _group(record: ImageRecord) -> str:
+    return record.group or record.path.name
+
+
+def _check(out: Path, count: int, generators: Sequence[str]) -> None:
+    if count < 1:
+        raise InputError(f"expected a count of 1 or more images, got {count}")
+    if not generators:
+        raise InputError(f"expected a generator, got none; known: {', '.join(GENERATOR_NAMES)}")
+    for name in generators:
+        if name not in GENERATOR_NAMES:
+            raise InputError(unknown_generator(name))
+        if list(generators).count(name) > 1:
+            raise InputError(f"the generator {name!r} is there twice: name each once")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DatasetError(
+            f"{out}: expected a new or empty folder, found other files; name another folder, or "
+            "remove this one"
+        )
+
+
+def _check_images(
+    categories: set[str], own: dict[str, tuple[list[int], list[int]]], generators: Sequence[str]
+) -> None:
+    for category in sorted(categories):
+        good, defective = own.get(category, ([], []))
+        if not good:
+            raise DatasetError(
+                f"category {category!r}: expected good images in train/good/ to make defects on, "
+                "found none"
+            )
+        if "paste" in generators and not defective:
+            raise DatasetError(
+                f"category {category!r}: the generator paste expects defect images with masks in "
+                "training, found none; leave it out, or put some into train/<defect>/"
+            )

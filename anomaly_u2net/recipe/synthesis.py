@@ -1,0 +1,82 @@
+"""The part ``synthesis`` of a recipe: defects made on good training images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from anomaly_u2net.recipe.part import Fraction, Part, hint
+
+#: The generators, as `data.synthesis` has them, and how often each is drawn where nothing is said:
+#: a third textures in odd shapes, which teach "anything that differs", over a third drawn like the
+#: defects of surfaces, the rest pieces of the part at a wrong place. ``paste`` needs real defects, so
+#: a recipe names it.
+DEFAULT_WEIGHTS = {
+    "perlin": 3.0,
+    "structure": 1.0,
+    "cut_paste": 0.5,
+    "scar": 1.0,
+    "poisson": 1.0,
+    "scratch": 1.0,
+    "stain": 1.0,
+    "hole": 1.0,
+    "crack": 1.0,
+}
+GENERATOR_NAMES = (*DEFAULT_WEIGHTS, "paste")
+
+
+class SynthesisRecipe(Part):
+    """Made defects; off unless ``share`` says otherwise."""
+
+    share: Fraction = Field(
+        0.0, description="of the good training images drawn that get a made defect; 0: none"
+    )
+    generators: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        DEFAULT_WEIGHTS,
+        description=f"how often each is drawn, by weight: {', '.join(GENERATOR_NAMES)}",
+    )
+    textures: str | None = Field(
+        None,
+        description="what perlin fills its shapes with: self (good training images), noise, or a "
+        "folder of images, $VARIABLES expanded; null: self and noise by turns",
+    )
+
+    @field_validator("generators")
+    @classmethod
+    def _generators_are_known(cls, weights: dict[str, float]) -> dict[str, float]:
+        if not weights:
+            raise ValueError(
+                f"expected at least one generator (known here: {', '.join(GENERATOR_NAMES)}), got "
+                "none: name one, or set synthesis.share to 0"
+            )
+        for name in weights:
+            if name not in GENERATOR_NAMES:
+                raise ValueError(unknown_generator(name))
+        return weights
+
+    @model_validator(mode="after")
+    def _keys_do_something(self) -> SynthesisRecipe:
+        if not self.share:
+            fields = type(self).model_fields
+            idle = [
+                name
+                for name in ("generators", "textures")
+                if getattr(self, name) != fields[name].default
+            ]
+            if idle:
+                raise ValueError(
+                    f"{' and '.join(idle)} change nothing with share 0: set share, as 0.5, or leave "
+                    "them out"
+                )
+        if self.textures is not None and "perlin" not in self.generators:
+            raise ValueError(
+                f"textures {self.textures} changes nothing without the generator perlin: add it, "
+                "or leave textures out"
+            )
+        return self
+
+
+def unknown_generator(name: str) -> str:
+    """The message for a name that is no generator, with the nearest one."""
+    return f"unknown generator {name!r}{hint(name, GENERATOR_NAMES)}"
