@@ -10,7 +10,6 @@ import typer
 
 from anomaly_u2net.cli import show
 from anomaly_u2net.cli.options import Json
-from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES
 
 
 def synthesize(
@@ -21,7 +20,8 @@ def synthesize(
     generator: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"One of {', '.join(GENERATOR_NAMES)}; several times for several.",
+            help="One of perlin, structure, cut_paste, scar, poisson, scratch, stain, hole, crack, "
+            "paste; several times for several.",
             show_default="all but paste",
         ),
     ] = None,
@@ -42,6 +42,7 @@ def synthesize(
     """
     from anomaly_u2net.data.index import index_dataset
     from anomaly_u2net.data.synthesis.write import synthesize as write
+    from anomaly_u2net.recipe import DEFAULT_WEIGHTS
 
     records, names = index_dataset(root, card=card), generator or list(DEFAULT_WEIGHTS)
     with show.progress() as bar:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anomaly_u2net.data.index import index_dataset
-from anomaly_u2net.recipe import DEFAULT_WEIGHTS
+from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -61,3 +61,10 @@ def test_what_is_wrong_is_said(cli: Cli, tiny_data: Path, tmp_path: Path) -> Non
         assert (code, text) == (3, "")
         assert message in err
     assert not out.exists()
+
+
+def test_the_help_names_every_generator(cli: Cli) -> None:
+    code, text, _ = cli("data", "synthesize", "--help")
+    assert code == 0
+    named = " ".join(text.replace("│", " ").split())
+    assert ", ".join(GENERATOR_NAMES) in named

@@ -14,7 +14,8 @@ LEAST = 8.0
 #: (darker, or brighter). One piece of a texture put onto another piece of it differs by 2/√π = 1.13
 #: on average (the mean distance of two normal numbers), and hardly at all as a whole.
 HIDDEN, SHIFTED = 1.6, 1.0
-#: Sides in pixels of those surroundings, and of the neighbourhood that a change is averaged over.
+#: Sides in pixels of what counts as the texture around a pixel, and of the neighbourhood that a change
+#: is averaged over.
 SURROUNDINGS, AROUND = 9, 5
 #: Pixels; smaller specks of change are taken back.
 SPECK = 8
