@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from anomaly_u2net.cli import audit
+
 app = typer.Typer(
     help="The built-in sample, data-set cards, and what a folder holds.", no_args_is_help=True
 )
+app.command("audit")(audit.audit)
 
 
 @app.command("demo")
