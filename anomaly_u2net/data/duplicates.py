@@ -26,7 +26,7 @@ ALIKE = 0.8
 #: How many of its nearest an image is compared with closely.
 _NEAREST = 8
 #: Below this correlation before they are laid on top of each other, a pair is left out.
-_FAR = 0.3
+_FAR = 0.1
 #: Standard deviation, in thumbnail pixels, of what counts as light rather than as detail.
 _LIGHT = 4.0
 #: Of a category of this many images, half of the mean thumbnail counts as what all images share.

@@ -18,6 +18,7 @@ from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.evaluation.predictions import predict_record
 from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.metrics.regions import label_regions
 from anomaly_u2net.types import Image, ImageRecord, Mask, ScoreMap, Split
 from anomaly_u2net.visual import panel
 
@@ -53,9 +54,10 @@ SAY: dict[Kind, tuple[str, str]] = {
 class Doubt:
     """One image and what speaks against its label.
 
-    strength: 0..1, the mean over the R runs that held the image out of how sure each is: the peak
-    of its map (``missed_mask``: anywhere; ``more_than_marked``: away from the mask), or 1 less its
-    peak under the mask (``unseen_defect``). by_run: (R,) these values. runs: (R,) their folders.
+    strength: 0..1, the mean over the R runs that held the image out of how sure each is. Of
+    ``missed_mask`` that is the peak of its map; of ``more_than_marked`` the peak of the regions
+    above `OPPOSITE` that do not touch the mask; of ``unseen_defect`` 1 less the peak under the
+    mask. by_run: (R,) these values. runs: (R,) their folders.
     """
 
     record: ImageRecord
@@ -168,6 +170,8 @@ def _strengths(score_map: ScoreMap, mask: Mask) -> dict[Kind, float]:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
     near = cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
     found: dict[Kind, float] = {"unseen_defect": 1 - float(score_map[mask].max())}
-    if not near.all():
-        found["more_than_marked"] = float(smooth[~near].max())
+    labels, _ = label_regions(smooth >= OPPOSITE)
+    apart = ~np.isin(labels, np.unique(labels[near]))  # a region that runs on is no second one
+    if apart.any():
+        found["more_than_marked"] = float(smooth[apart].max())
     return found
