@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anomaly_u2net.cli import check, protocols
+from anomaly_u2net.cli import audit, check, protocols
 from anomaly_u2net.cli.synthesize import synthesize
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command("check")(check.check)
 app.command("split")(protocols.split)
 app.command("publish")(protocols.publish)
 app.command("synthesize")(synthesize)
+app.command("audit")(audit.audit)
 
 
 @app.command("demo")

@@ -12,8 +12,8 @@ from anomaly_u2net.calibration import (
     ImageScores,
     Terms,
 )
+from anomaly_u2net.data.duplicates import near_duplicates
 from anomaly_u2net.errors import CalibrationError, LeakError
-from anomaly_u2net.evaluation.duplicates import near_duplicates
 from anomaly_u2net.evaluation.evaluate import OnImage
 from anomaly_u2net.evaluation.memory import available_memory
 from anomaly_u2net.evaluation.predictions import Prediction, by_category, predict_record

@@ -1,0 +1,90 @@
+"""Doubts about labels: from held-out images only, and only where labels were spoilt."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.evaluation.label_noise import (
+    SAY,
+    _strengths,
+    doubt_picture,
+    held_out,
+    label_doubts,
+)
+from anomaly_u2net.evaluation.runs import run_records
+from anomaly_u2net.files import sha256_file
+from anomaly_u2net.types import ImageRecord
+
+
+def test_strengths_by_hand() -> None:
+    score_map = np.zeros((40, 40), np.float32)
+    score_map[2:12, 2:12] = 0.9
+    none, here, there = (np.zeros((40, 40), bool) for _ in range(3))
+    here[4:10, 4:10] = there[25:35, 25:35] = True
+    assert _strengths(score_map, none) == {"missed_mask": pytest.approx(0.9)}
+    right = _strengths(score_map, here)
+    assert right == {"unseen_defect": pytest.approx(0.1)}  # the region runs on from the mask
+    wrong = _strengths(score_map, there)
+    assert wrong["unseen_defect"] == 1
+    assert wrong["more_than_marked"] == pytest.approx(0.9)
+
+
+def spoil(run: Path, record: ImageRecord, spoiled: np.ndarray, root: Path) -> None:
+    """Another picture in place of a held-out one, and its hash in split.csv."""
+    Pillow.fromarray(spoiled).save(record.path)
+    name = record.path.relative_to(root).as_posix()
+    with (run / "split.csv").open(newline="") as file:
+        rows = [
+            [*row[:-1], sha256_file(record.path)] if row[0] == name else row
+            for row in csv.reader(file)
+        ]
+    with (run / "split.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_spoilt_labels_are_named_and_pictured(
+    tiny_run: Path, own_data: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    held = held_out(run, root=own_data)
+    assert {record.split for record in held} == {"validation", "calibration"}
+    calm = label_doubts([run], root=own_data)
+    good = next(record for record in held if not record.defective)
+    bad = next(record for record in held if record.defective)
+    pictures = {r: np.asarray(Pillow.open(r.path)).copy() for r in (good, bad)}
+    pictures[good][10:20, 10:20] = 230  # a spot that nobody marked
+    mask = np.asarray(Pillow.open(bad.mask)) > 0
+    pictures[bad][mask] = 30  # and a mark on nothing
+    for record, picture in pictures.items():
+        spoil(run, record, picture, own_data)
+    seen: list[ImageRecord] = []
+    doubts = label_doubts([run, run], root=own_data, on_image=seen.append)
+    assert len(seen) == 2 * len(held)
+    assert doubts.judged.keys() == {record.path for record in held}
+    assert doubts.judged.keys().isdisjoint(
+        r.path for r in run_records(run, "train", data_root=own_data)
+    )
+    new = {(d.kind, d.record.path) for d in doubts.doubts} - {
+        (d.kind, d.record.path) for d in calm.doubts
+    }
+    assert {("missed_mask", good.path), ("unseen_defect", bad.path)} <= new
+    first = doubts.of("missed_mask")[0]
+    assert first.runs == (run, run)
+    assert first.strength == pytest.approx(first.by_run[0])
+    found = {finding.check: finding for finding in doubts.findings()}
+    assert found.keys() <= SAY.keys()
+    assert found["missed_mask"].severity == "warning"
+    assert "(2 runs)" in found["missed_mask"].items[0].note
+    assert doubt_picture(first).dtype == np.uint8
+
+
+def test_without_held_out_images(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected runs that held images out of training"):
+        label_doubts([], root=tiny_data)
