@@ -13,6 +13,10 @@ so none of anomalib's pre-processing is applied. docs/learn/anomalib.md has the 
 
 from __future__ import annotations
 
+from anomaly_u2net.resources import require_extra
+
+require_extra("anomalib", "anomalib")
+
 import csv
 import io
 import logging
@@ -25,6 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from anomalib import LearningType, TaskType
+from anomalib.data import AnomalibDataModule, ImageBatch, ImageItem, InferenceBatch
+from anomalib.metrics import AnomalibMetric, Evaluator
+from anomalib.models import AnomalibModule
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from anomaly_u2net.calibration import Calibration, HeldOutImages, Terms
 from anomaly_u2net.data.geometry import MEAN, STD
@@ -35,7 +49,6 @@ from anomaly_u2net.errors import (
     DatasetError,
     InputError,
     LeakError,
-    MissingExtra,
     RecipeError,
 )
 from anomaly_u2net.evaluation import calibrate
@@ -44,6 +57,7 @@ from anomaly_u2net.inference.backends import module_backend
 from anomaly_u2net.inference.bundle import write_spec
 from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.inference.segmenter import CALIBRATION_NAME, Segmenter
+from anomaly_u2net.interop import torchmetrics as exact
 from anomaly_u2net.metrics import image_score
 from anomaly_u2net.models import build_model, save_weights
 from anomaly_u2net.recipe import Recipe
@@ -59,26 +73,10 @@ from anomaly_u2net.training.run import (
 from anomaly_u2net.training.speed import keep_freed_memory
 from anomaly_u2net.types import STRIDE, Batch, ImageRecord, Split
 
-try:
-    import torch
-    from anomalib import LearningType, TaskType
-    from anomalib.data import AnomalibDataModule, ImageBatch, ImageItem, InferenceBatch
-    from anomalib.metrics import AnomalibMetric, Evaluator
-    from anomalib.models import AnomalibModule
-    from anomalib.visualization import Visualizer
-    from lightning.pytorch import Callback
-    from lightning.pytorch.trainer.states import TrainerFn
-    from torch import Tensor, nn
-    from torch.utils.data import DataLoader, Dataset
-except ImportError as error:
-    raise MissingExtra("anomalib", "anomalib") from error
-
-from anomaly_u2net.interop import torchmetrics as exact
-
 logger = logging.getLogger(__name__)
 
-#: Keys of ``train`` that anomalib's Trainer and callbacks decide, not the recipe.
-NOT_OURS = ("select", "precision", "accelerator", "devices", "sheet_every")
+#: Keys of ``train`` that anomalib's Trainer and callbacks decide, and what they do by default.
+THEIRS = {"select": "last", "precision": "fp32", "accelerator": "auto", "devices": 1}
 
 
 # Named here, and not made by anomalib's create_anomalib_metric, so that models can be pickled.
@@ -266,11 +264,13 @@ class U2Net(AnomalibModule):
         """Raises RecipeError for a checkpoint of another network or input."""
         saved = Recipe.from_dict(checkpoint["hyper_parameters"]["recipe"])
         for part in ("model", "input", "score"):
-            theirs, ours = getattr(saved, part), getattr(self.recipe, part)
-            if theirs != ours:
+            theirs, ours = (getattr(r, part).model_dump() for r in (saved, self.recipe))
+            wrong = [key for key in ours if theirs[key] != ours[key]]
+            if wrong:
                 raise RecipeError(
-                    f"the checkpoint was trained with {part} {theirs.model_dump()}, and U2Net was "
-                    f"given {ours.model_dump()}: give it the recipe of the training (--model.recipe)"
+                    f"expected the recipe of the training (--model.recipe): the checkpoint has "
+                    f"{', '.join(f'{part}.{key} {theirs[key]}' for key in wrong)}, and U2Net was "
+                    f"given {', '.join(str(ours[key]) for key in wrong)}"
                 )
         super().on_load_checkpoint(checkpoint)
         split = checkpoint["anomaly_u2net_split"]
@@ -371,7 +371,7 @@ class Verdicts(nn.Module, Callback):
         score, maps = predictions.pred_score, predictions.anomaly_map
         return predictions._replace(
             pred_label=score > _below(thresholds.image.value),
-            pred_mask=maps > _below(thresholds.pixel.value),
+            pred_mask=thresholds.pixel and maps > _below(thresholds.pixel.value),
         )
 
     def on_test_batch_end(self, _: Any, __: Any, outputs: ImageBatch, *___: Any) -> None:
@@ -399,8 +399,13 @@ class SupervisedFolder(AnomalibDataModule):
 
     def __init__(self, root: str | None = None, category: str | None = None) -> None:
         super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
-        self.root, self._wanted = root, category
+        self.root, self.category = root, category or ""
         self.records: list[ImageRecord] = []
+
+    @property
+    def name(self) -> str:
+        """What anomalib calls the folder of results."""
+        return Path(self.root).resolve().name if self.root else type(self).__name__
 
     def _setup(self, _stage: str | None = None) -> None:
         """Find and split the images by the recipe of the model; raises DatasetError."""
@@ -415,7 +420,7 @@ class SupervisedFolder(AnomalibDataModule):
                 f"expected one device, got {self.trainer.world_size}: set --trainer.devices 1, or "
                 "train with 'anomaly-u2net train --devices'"
             )
-        wanted = {"data.root": self.root, "data.categories": self._wanted and [self._wanted]}
+        wanted = {"data.root": self.root, "data.categories": self.category and [self.category]}
         changes = [f"{key}={value}" for key, value in wanted.items() if value]
         self.recipe = model.recipe.with_overrides(changes)
         self.records = split_data(self.recipe)
@@ -490,12 +495,13 @@ def _read(recipe: str | dict[str, Any] | None, overrides: Sequence[str]) -> Reci
 
 
 def _warn_of_unused(recipe: Recipe) -> None:
-    defaults = type(recipe.train)()
-    set_ = [k for k in NOT_OURS if getattr(recipe.train, k) != getattr(defaults, k)]
-    if set_:
+    asked = {key: getattr(recipe.train, key) for key in THEIRS}
+    unused = [f"train.{key} {value}" for key, value in asked.items() if value != THEIRS[key]]
+    if unused:
         logger.warning(
-            "%s: anomalib's Trainer and callbacks decide these, not the recipe",
-            ", ".join(f"train.{key}" for key in set_),
+            "%s: not used here, anomalib's Trainer and callbacks decide it (--trainer; see "
+            "docs/learn/anomalib.md)",
+            ", ".join(unused),
         )
 
 
@@ -524,6 +530,6 @@ def _hashes(split: str) -> set[str]:
 def _below(value: float) -> float:
     """The highest float32 that is not above ``value``: no float32 score changes sides."""
     rounded = np.float32(value)
-    if rounded > value:
+    if float(rounded) > value:
         rounded = np.nextafter(rounded, np.float32(-math.inf))
     return float(rounded)
