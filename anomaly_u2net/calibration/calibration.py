@@ -128,7 +128,7 @@ class Calibration:
         except CalibrationError as error:
             raise CalibrationError(f"{path}: {error}; {_AGAIN}") from error
         try:
-            return cls._from_content(content)
+            return cls.from_dict(content)
         except LeakError as error:
             raise LeakError(f"{path}: {error}") from error
         except CalibrationError as error:
@@ -138,7 +138,8 @@ class Calibration:
         return {"format": self.format, **asdict(self)}
 
     @classmethod
-    def _from_content(cls, content: Any) -> Calibration:
+    def from_dict(cls, content: Any) -> Calibration:
+        """What `to_dict` gave; raises CalibrationError and LeakError as `load` does."""
         if not isinstance(content, dict) or content.get("format") != cls.format:
             found = content.get("format") if isinstance(content, dict) else content
             raise CalibrationError(f"expected the format {cls.format!r}, got {str(found)[:60]!r}")

@@ -92,14 +92,14 @@ def train(
         )
     seed_everything(recipe.seed, verbose=False)
     model = build_model(recipe.model)
-    loader = _loader(recipe, parts["train"], resume_from)
+    loader = training_loader(recipe, parts["train"], resume_from)
     if resume_from is None:
-        _initialise(model, recipe, loader)
+        initialise(model, recipe, loader)
     module = TrainingModule(model, recipe)
     keeper = Keeper(
         out,
         recipe=recipe,
-        spec=_spec_in_training(recipe),
+        spec=spec_in_training(recipe),
         validation=parts["validation"],
         clock=clock,
         on_progress=on_progress if recipe.train.devices == 1 else None,
@@ -212,9 +212,10 @@ def _environment(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _loader(
-    recipe: Recipe, records: Sequence[ImageRecord], resume_from: Path | None
+def training_loader(
+    recipe: Recipe, records: Sequence[ImageRecord], resume_from: Path | None = None
 ) -> DataLoader[Any]:
+    """Balanced, augmented batches of ``records``, for ever; ``resume_from``: a run's saved state."""
     settings = recipe.train
     ranks = settings.devices
     batches = BalancedBatches(
@@ -248,7 +249,8 @@ def _loader(
     )
 
 
-def _initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
+def initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
+    """Set the prior, or load ``model.init``; folded BatchNorms take statistics from ``loader``."""
     if recipe.model.prior is not None:
         model.set_prior(recipe.model.prior)
     init = init_path(recipe)
@@ -266,7 +268,8 @@ def init_path(recipe: Recipe) -> Path | None:
     return None if init is None else Path(os.path.expandvars(init)).expanduser()
 
 
-def _spec_in_training(recipe: Recipe) -> ModelSpec:
+def spec_in_training(recipe: Recipe) -> ModelSpec:
+    """What turns an image into a map, for a network in memory: it names no weight files."""
     return ModelSpec(
         name=recipe.name,
         model=recipe.model,

@@ -1,0 +1,535 @@
+"""U²-Net inside anomalib: its Engine and command line train our network on masks.
+
+::
+
+    anomalib train --model anomaly_u2net.interop.anomalib.U2Net --model.recipe bolt.yaml
+                   --data anomaly_u2net.interop.anomalib.SupervisedFolder --data.root bolts
+
+`U2Net` takes a recipe, `SupervisedFolder` feeds it with our index, splits and batches, and
+`Verdicts` judges its maps by a calibration. Images, maps and masks go through anomalib at their
+original size and on our one absolute scale; resizing and normalisation happen in the `Segmenter`,
+so none of anomalib's pre-processing is applied. docs/learn/anomalib.md has the commands.
+"""
+
+from __future__ import annotations
+
+from anomaly_u2net.resources import require_extra
+
+require_extra("anomalib", "anomalib")
+
+import csv
+import io
+import logging
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib import LearningType, TaskType
+from anomalib.data import AnomalibDataModule, ImageBatch, ImageItem, InferenceBatch
+from anomalib.metrics import AnomalibMetric, Evaluator
+from anomalib.models import AnomalibModule
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from anomaly_u2net.calibration import Calibration, HeldOutImages, Terms
+from anomaly_u2net.data.geometry import MEAN, STD
+from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.data.splits import write_split
+from anomaly_u2net.errors import (
+    CalibrationError,
+    DatasetError,
+    InputError,
+    LeakError,
+    RecipeError,
+)
+from anomaly_u2net.evaluation import calibrate
+from anomaly_u2net.files import sha256_file, write_text
+from anomaly_u2net.inference.backends import module_backend
+from anomaly_u2net.inference.bundle import write_spec
+from anomaly_u2net.inference.export import export_onnx
+from anomaly_u2net.inference.segmenter import CALIBRATION_NAME, Segmenter
+from anomaly_u2net.interop import torchmetrics as exact
+from anomaly_u2net.metrics import image_score
+from anomaly_u2net.models import build_model, save_weights
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training.module import TrainingModule
+from anomaly_u2net.training.run import (
+    check_folder,
+    check_settings,
+    initialise,
+    spec_in_training,
+    split_data,
+    training_loader,
+)
+from anomaly_u2net.training.speed import keep_freed_memory
+from anomaly_u2net.types import STRIDE, Batch, ImageRecord, Split
+
+logger = logging.getLogger(__name__)
+
+#: Keys of ``train`` that anomalib's Trainer and callbacks decide, and what they do by default.
+THEIRS = {"select": "last", "precision": "fp32", "accelerator": "auto", "devices": 1}
+
+
+# Named here, and not made by anomalib's create_anomalib_metric, so that models can be pickled.
+class PixelAUROC(AnomalibMetric, exact.PixelAUROC):
+    """`anomaly_u2net.metrics.pixel_auroc` in anomalib's Evaluator."""
+
+
+class PixelAP(AnomalibMetric, exact.PixelAP):
+    """`anomaly_u2net.metrics.pixel_ap` in anomalib's Evaluator."""
+
+
+class AUPRO(AnomalibMetric, exact.AUPRO):
+    """`anomaly_u2net.metrics.aupro` in anomalib's Evaluator."""
+
+
+class ImageAUROC(AnomalibMetric, exact.ImageAUROC):
+    """`anomaly_u2net.metrics.image_auroc` in anomalib's Evaluator."""
+
+
+class ImageAP(AnomalibMetric, exact.ImageAP):
+    """`anomaly_u2net.metrics.image_ap` in anomalib's Evaluator."""
+
+
+class U2Net(AnomalibModule):
+    """The network of a recipe, trained on masks.
+
+    recipe: a YAML file, or what would stand in one; None: all defaults. overrides: as ``--set``,
+    ``["train.steps=100"]``. Its part ``data`` may be empty: `SupervisedFolder` fills it in. The
+    start weights and batches are those of ``anomaly-u2net train`` with the same recipe.
+    false_reject: every checkpoint made by training with a `SupervisedFolder` carries thresholds
+    that promise at most this share of false rejects; None: no thresholds.
+    evaluator, visualizer: as in every anomalib model; True: ours, with the exact metrics.
+
+    Raises RecipeError for an unknown key, InputError for a rate that is none.
+    """
+
+    def __init__(
+        self,
+        recipe: str | dict[str, Any] | None = None,
+        overrides: list[str] | None = None,
+        false_reject: float | None = Terms().false_reject,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        settings = _read(recipe, overrides or [])
+        check_settings(settings)
+        self.terms = None if false_reject is None else Terms(false_reject=false_reject)
+        super().__init__(
+            pre_processor=False,  # the Segmenter resizes and normalises, once
+            post_processor=Verdicts(),
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        self._use(settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.model = TrainingModule(build_model(settings.model), settings)
+        #: What `write_split` wrote of the images that it was trained with; None: not trained.
+        self.split: str | None = None
+        self._on_canvas = False
+
+    def _use(self, recipe: Recipe) -> None:
+        """Take ``recipe`` as the one that checkpoints carry."""
+        self.recipe = recipe
+        self.hparams.update(recipe=recipe.to_dict(), overrides=None)
+
+    @property
+    def learning_type(self) -> LearningType:
+        return LearningType.ONE_CLASS  # anomalib has no name for learning from masks
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What the recipe decides of the Trainer; in anomalib it goes before ``--trainer``."""
+        settings = self.recipe.train
+        return {
+            "max_steps": settings.steps,
+            "max_epochs": -1,
+            "gradient_clip_val": settings.clip,
+            "num_sanity_val_steps": 0,
+        }
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of the network's canvas; None where images keep their own size."""
+        return None if self.recipe.input.fit == "native" else self.recipe.input.size
+
+    @staticmethod
+    def configure_evaluator() -> Evaluator:
+        """The exact metrics; undefined ones are NaN. ``val_PixelAP`` can choose a checkpoint."""
+        kinds = (PixelAUROC, PixelAP, AUPRO, ImageAUROC, ImageAP)
+        val, test = ([k(prefix=p, undefined="nan") for k in kinds] for p in ("val_", ""))
+        return Evaluator(val_metrics=val, test_metrics=test)
+
+    def setup(self, stage: str) -> None:
+        """Before training: take over the data module's recipe and split, and start the weights."""
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, SupervisedFolder):
+            raise DatasetError(
+                f"expected SupervisedFolder as the data module, got {type(data).__name__}: "
+                "anomalib's own leave defects with masks out of training; use "
+                "--data anomaly_u2net.interop.anomalib.SupervisedFolder"
+            )
+        _warn_of_unused(data.recipe)
+        keep_freed_memory()
+        if self.terms is not None:
+            _rehearse(self.terms, data.part("calibration"))
+        self._use(data.recipe)
+        if self.split is None:
+            initialise(self.model.model, self.recipe, data.train_dataloader())
+            if self.model.average is not None:
+                self.model.average.load_state_dict(self.model.model.state_dict())
+        self.split = data.split_text()
+
+    def configure_optimizers(self) -> Any:
+        return self.model.configure_optimizers()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss = self.model.training_step(batch, index)
+        self.log("train_loss", loss.detach(), prog_bar=True, batch_size=len(batch.image))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.model.on_train_batch_end()
+        self.post_processor.calibration = None  # its thresholds were for other weights
+
+    def forward(self, batch: Tensor, *_: Any, **__: Any) -> InferenceBatch:
+        """Images (B, 3, H, W) in 0..1 → maps (B, 1, H, W) and verdicts; what is exported.
+
+        In an ONNX or OpenVINO file: images as they lie on the network's canvas.
+        """
+        if not self._on_canvas:
+            return self.post_processor(self._predicted(batch))
+        mean, std = (torch.from_numpy(v).view(1, 3, 1, 1).to(batch) for v in (MEAN, STD))
+        maps = torch.sigmoid(self.model.kept((batch - mean) / std).fused)
+        found = InferenceBatch(anomaly_map=maps, pred_score=maps.amax((1, 2, 3)))
+        return self.post_processor(found) if self.recipe.input.fit == "native" else found
+
+    def validation_step(self, batch: ImageBatch, *_: Any, **__: Any) -> ImageBatch:
+        return batch.update(**self._predicted(batch.image)._asdict())
+
+    def predict_step(self, batch: ImageBatch, *_: Any, **__: Any) -> ImageBatch:
+        return self.validation_step(batch)
+
+    def test_step(self, batch: ImageBatch, *_: Any, **__: Any) -> ImageBatch:
+        """Raises LeakError for an image whose bytes had a part in the weights or thresholds."""
+        for path in batch.image_path or []:
+            if self.split is not None and sha256_file(path) in _hashes(self.split):
+                raise LeakError(
+                    f"{path}: expected test images that the model was not made from, but it was "
+                    "trained, chosen or calibrated on these bytes: take it out of the test images"
+                )
+        return self.validation_step(batch)
+
+    def _predicted(self, images: Tensor) -> InferenceBatch:
+        """Maps at the size of the images and their scores, by the `Segmenter`."""
+        if images.numel() and (images.min() < 0 or images.max() > 1):
+            raise InputError(
+                f"expected images in 0..1, got {images.min():.3g} to {images.max():.3g}: U2Net "
+                "normalises them itself, leave that out of augmentations and pre-processors"
+            )
+        segmenter = self.segmenter()
+        pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        maps = [segmenter.predict(np.ascontiguousarray(one)) for one in pixels]
+        score = image_score(self.recipe.score.image_score)
+        return InferenceBatch(
+            anomaly_map=torch.from_numpy(np.stack(maps)).unsqueeze(1).to(images.device),
+            pred_score=torch.tensor([score(one) for one in maps], device=images.device),
+        )
+
+    def segmenter(self) -> Segmenter:
+        """The weights that are kept, as ours: no copy, and without a calibration."""
+        return Segmenter(module_backend(self.model.kept), spec_in_training(self.recipe))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Calibrate in training, so that the checkpoint's thresholds are those of its weights."""
+        if self.terms and self.trainer.state.fn == TrainerFn.FITTING:
+            held = self.trainer.datamodule.part("calibration")
+            self.post_processor.calibration = calibrate(self.segmenter(), held, terms=self.terms)
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["anomaly_u2net_split"] = self.split
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises RecipeError for a checkpoint of another network or input."""
+        saved = Recipe.from_dict(checkpoint["hyper_parameters"]["recipe"])
+        for part in ("model", "input", "score"):
+            theirs, ours = (getattr(r, part).model_dump() for r in (saved, self.recipe))
+            wrong = [key for key in ours if theirs[key] != ours[key]]
+            if wrong:
+                raise RecipeError(
+                    f"expected the recipe of the training (--model.recipe): the checkpoint has "
+                    f"{', '.join(f'{part}.{key} {theirs[key]}' for key in wrong)}, and U2Net was "
+                    f"given {', '.join(str(ours[key]) for key in wrong)}"
+                )
+        super().on_load_checkpoint(checkpoint)
+        split = checkpoint["anomaly_u2net_split"]
+        if self.split not in (None, split):
+            raise DatasetError(
+                "the checkpoint was trained with another split of the images than they give now: "
+                "a training is resumed with its own data; restore them, or train from the start"
+            )
+        self.split = split
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """As anomalib's; to_openvino comes by here too.
+
+        The file takes images in 0..1 as they lie on the canvas, and gives maps there. With
+        ``input.fit`` native that is the image itself, sides multiples of 32, and the verdicts are
+        in the file; otherwise the thresholds, made for maps of the original size, are left out.
+        Raises InputError for another ``input_size`` or an image score other than max.
+        """
+        if self.recipe.score.image_score != "max":
+            raise InputError(
+                f"expected score.image_score max for the export, got "
+                f"{self.recipe.score.image_score}: export torch, or use a run folder (save_run)"
+            )
+        size = input_size and (input_size[0], input_size[1])
+        if size and (any(s % STRIDE for s in size) or size != (self.input_size or size)):
+            expected = self.input_size or f"multiples of {STRIDE}"
+            raise InputError(
+                f"expected input_size {expected}, what the network is made for, got {size}: "
+                "leave it out, and resize images to it"
+            )
+        size = size or self.input_size
+        if size is None:
+            rows, columns = (torch.export.Dim(n, min=2, max=512) for n in ("rows", "columns"))
+            batch = torch.export.Dim("batch", min=1, max=1024)
+            kwargs = {
+                "dynamic_shapes": ({0: batch, 2: STRIDE * rows, 3: STRIDE * columns},)
+            } | kwargs
+        with self._canvas():
+            return super().to_onnx(
+                export_root,
+                model_file_name,
+                size,
+                **({"opset_version": 18, "external_data": False} | kwargs),
+            )
+
+    @contextmanager
+    def _canvas(self) -> Iterator[None]:
+        self._on_canvas = True
+        try:
+            yield
+        finally:
+            self._on_canvas = False
+
+    def save_run(self, out: str | Path) -> Path:
+        """Write the kept weights as a run folder, which all of our verbs take; returns it.
+
+        With the recipe, the split, ``model.onnx`` and, where it was calibrated, the thresholds.
+        Raises InputError for a network that was not trained, or a folder that is not empty.
+        """
+        out = Path(out)
+        if self.split is None:
+            raise InputError(
+                "expected a trained network: U2Net.load_from_checkpoint(CHECKPOINT).save_run(OUT)"
+            )
+        if (out / "recipe.yaml").is_file():
+            raise InputError(f"{out} already holds a run: expected a new or empty folder")
+        check_folder(out)
+        self.recipe.save(out / "recipe.yaml")
+        write_text(out / "split.csv", self.split)
+        save_weights(self.model.kept, out / "model.safetensors")
+        export_onnx(self.model.kept, out / "model.onnx")
+        spec = write_spec(out, self.recipe)
+        calibration = self.post_processor.calibration
+        if calibration is not None:
+            replace(calibration, model_hash=spec.digest).save(out / CALIBRATION_NAME)
+        return out
+
+
+class Verdicts(nn.Module, Callback):
+    """Labels and masks by a calibration's thresholds; maps and scores stay as they are.
+
+    Without a calibration, labels and masks are None. Only ``pred_score > threshold`` is defective,
+    as everywhere here.
+    """
+
+    calibration: Calibration | None = None
+
+    def forward(self, predictions: InferenceBatch) -> InferenceBatch:
+        if self.calibration is None:
+            return predictions
+        (thresholds,) = self.calibration.categories.values()
+        score, maps = predictions.pred_score, predictions.anomaly_map
+        return predictions._replace(
+            pred_label=score > _below(thresholds.image.value),
+            pred_mask=thresholds.pixel and maps > _below(thresholds.pixel.value),
+        )
+
+    def on_test_batch_end(self, _: Any, __: Any, outputs: ImageBatch, *___: Any) -> None:
+        found = self(InferenceBatch(outputs.pred_score, None, outputs.anomaly_map, None))
+        outputs.update(pred_label=found.pred_label, pred_mask=found.pred_mask)
+
+    on_predict_batch_end = on_test_batch_end
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        return {"calibration": self.calibration and self.calibration.to_dict()}
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        saved = config["calibration"]
+        self.calibration = None if saved is None else Calibration.from_dict(saved)
+
+
+class SupervisedFolder(AnomalibDataModule):
+    """A folder in MVTec layout, or a card's data set, with its defects in training.
+
+    The part ``data`` of the model's recipe says which images and what is held out; root and
+    category go before it. Training gets the recipe's augmented, balanced batches (`TrainingSet`);
+    validation and test get one image a batch, at its original size. The split is made once, and
+    the same each time (`split_records`): calling ``setup`` again changes nothing.
+    """
+
+    def __init__(self, root: str | None = None, category: str | None = None) -> None:
+        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        self.root, self.category = root, category or ""
+        self.records: list[ImageRecord] = []
+
+    @property
+    def name(self) -> str:
+        """What anomalib calls the folder of results."""
+        return Path(self.root).resolve().name if self.root else type(self).__name__
+
+    def _setup(self, _stage: str | None = None) -> None:
+        """Find and split the images by the recipe of the model; raises DatasetError."""
+        model = self.trainer and self.trainer.lightning_module
+        if not isinstance(model, U2Net):
+            raise InputError(
+                f"expected U2Net as the model of SupervisedFolder, got {type(model).__name__}: its "
+                "recipe says how images are split, resized and augmented"
+            )
+        if self.trainer.world_size > 1:
+            raise InputError(
+                f"expected one device, got {self.trainer.world_size}: set --trainer.devices 1, or "
+                "train with 'anomaly-u2net train --devices'"
+            )
+        wanted = {"data.root": self.root, "data.categories": self.category and [self.category]}
+        changes = [f"{key}={value}" for key, value in wanted.items() if value]
+        self.recipe = model.recipe.with_overrides(changes)
+        self.records = split_data(self.recipe)
+        found = sorted({record.category for record in self.records})
+        if len(found) > 1:
+            raise DatasetError(
+                f"expected one category, as anomalib trains them, found {', '.join(found)}: choose "
+                f"one with --data.category {found[0]}"
+            )
+        self.category = found[0]
+
+    def setup(self, stage: str | None = None) -> None:
+        if not self.records:
+            self._setup(stage)
+
+    def part(self, split: Split) -> list[ImageRecord]:
+        """The images of one split."""
+        return [record for record in self.records if record.split == split]
+
+    def split_text(self) -> str:
+        """The split as `write_split` writes it."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "split.csv"
+            write_split(path, self.records, root=self.recipe.data_root())
+            return path.read_text(encoding="utf-8")
+
+    @property
+    def task(self) -> TaskType:
+        return TaskType.SEGMENTATION
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return training_loader(self.recipe, self.part("train"))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._whole("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._whole("test")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        if isinstance(batch, Batch):
+            return Batch(batch.image.to(device), batch.mask.to(device), batch.weight.to(device))
+        return super().transfer_batch_to_device(batch, device, index)
+
+    def _whole(self, split: Split) -> DataLoader[Any]:
+        return DataLoader(_Images(self.part(split)), batch_size=1, collate_fn=ImageBatch.collate)
+
+
+class _Images(Dataset[ImageItem]):
+    """Records at their original size, as anomalib has them: float32 in 0..1."""
+
+    def __init__(self, records: Sequence[ImageRecord]) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> ImageItem:
+        sample = read_sample(self.records[index])
+        return ImageItem(
+            image=torch.from_numpy(sample.image).permute(2, 0, 1),
+            gt_mask=torch.from_numpy(sample.mask),
+            gt_label=torch.tensor(int(sample.record.defective)),
+            image_path=str(sample.record.path),
+        )
+
+
+def _read(recipe: str | dict[str, Any] | None, overrides: Sequence[str]) -> Recipe:
+    if isinstance(recipe, str):
+        return Recipe.load(recipe, overrides=overrides)
+    return Recipe.from_dict(recipe or {"name": "anomalib"}).with_overrides(overrides)
+
+
+def _warn_of_unused(recipe: Recipe) -> None:
+    asked = {key: getattr(recipe.train, key) for key in THEIRS}
+    unused = [f"train.{key} {value}" for key, value in asked.items() if value != THEIRS[key]]
+    if unused:
+        logger.warning(
+            "%s: not used here, anomalib's Trainer and callbacks decide it (--trainer; see "
+            "docs/learn/anomalib.md)",
+            ", ".join(unused),
+        )
+
+
+def _rehearse(terms: Terms, records: Sequence[ImageRecord]) -> None:
+    """Raise CalibrationError before training when ``records`` are too few for the promise."""
+    held = HeldOutImages(terms)
+    for record in records:
+        held.add(
+            0.0, np.zeros((1, 1), np.float32), np.full((1, 1), record.defective), group=record.group
+        )
+    try:
+        held.thresholds()
+    except CalibrationError as error:
+        raise CalibrationError(
+            f"{error} (data.calibration_fraction); or set --model.false_reject: a higher rate, or "
+            "null for no thresholds"
+        ) from error
+
+
+def _hashes(split: str) -> set[str]:
+    """The SHA-256 of the images outside the test split."""
+    rows = csv.DictReader(io.StringIO(split))
+    return {row["sha256"] for row in rows if row["split"] != "test"}
+
+
+def _below(value: float) -> float:
+    """The highest float32 that is not above ``value``: no float32 score changes sides."""
+    rounded = np.float32(value)
+    if float(rounded) > value:
+        rounded = np.nextafter(rounded, np.float32(-math.inf))
+    return float(rounded)
