@@ -253,8 +253,7 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
         "reduce": "image", "side_target": "native",
-        "protocol": "kshot-10", "select": "last", "precision": "bf16", "accelerator": "cpu",
-        "generators": {"scar": 1}, "textures": "noise",
+        "protocol": "kshot-10", "generators": {"scar": 1}, "textures": "noise",
         "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
     last = key.rsplit(".", 1)[-1]

@@ -56,7 +56,6 @@ class AnomalibMethod(Part):
     )
     batch_size: Positive = 8
     steps: Positive | None = Field(None, description="null: as long as the model says itself")
-    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def is_peer(self) -> bool:
