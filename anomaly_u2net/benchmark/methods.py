@@ -14,6 +14,7 @@ from anomaly_u2net.files import sha256_json
 from anomaly_u2net.recipe import DataRecipe, Part
 from anomaly_u2net.recipe.part import Positive, hint
 from anomaly_u2net.recipe.protocol import parse_protocol
+from anomaly_u2net.recipe.recipe import StrictLoader
 from anomaly_u2net.resources import shipped
 
 #: What may be a number of a published table; see `evaluation.RANKING`.
@@ -26,7 +27,7 @@ class TrainedMethod(Part):
     recipe: str = Field(description="a recipe file, or the name of one of ours")
     arch: str | None = Field(None, description="sets model.arch")
     set: dict[str, Any] = Field({}, description="recipe keys that differ, as train.steps: 400")
-    on: dict[str, dict[str, Any]] = Field(
+    under: dict[str, dict[str, Any]] = Field(
         {}, description="protocol → recipe keys that differ there only"
     )
     peer: bool = Field(
@@ -40,7 +41,7 @@ class TrainedMethod(Part):
     def overrides(self, protocol: str) -> dict[str, Any]:
         """Recipe key → value under ``protocol``, before data and seed are set."""
         named = {} if self.arch is None else {"model.arch": self.arch}
-        return named | dict(self.set) | self.on.get(protocol, {})
+        return named | dict(self.set) | self.under.get(protocol, {})
 
 
 class AnomalibMethod(Part):
@@ -56,7 +57,6 @@ class AnomalibMethod(Part):
     )
     batch_size: Positive = 8
     steps: Positive | None = Field(None, description="null: as long as the model says itself")
-    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def is_peer(self) -> bool:
@@ -134,10 +134,10 @@ class BenchmarkFile(Part):
                 f"data.protocol {self.data.protocol} changes nothing: list it under protocols"
             )
         for name, method in self.methods.items():
-            for protocol in method.on if isinstance(method, TrainedMethod) else ():
+            for protocol in method.under if isinstance(method, TrainedMethod) else ():
                 if protocol not in self.protocols:
                     raise ValueError(
-                        f"methods.{name}.on has {protocol!r}, which is none of protocols: "
+                        f"methods.{name}.under has {protocol!r}, which is none of protocols: "
                         f"{', '.join(self.protocols)}"
                     )
         return self
@@ -147,7 +147,7 @@ class BenchmarkFile(Part):
         """Read a YAML file; raises `RecipeError` with every fault."""
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RecipeError(
                 f"{path}: expected a benchmark file in YAML, could not read it: {error}"

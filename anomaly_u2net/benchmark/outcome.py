@@ -54,8 +54,10 @@ class Outcome:
         return f"n/a: needs {self.error}" if self.lacking else f"failed: {self.error}"
 
     def to_dict(self) -> dict[str, Any]:
-        plain = ("digest", "category", "protocol", "method", "seed", "images", "split_hash")
-        plain += ("model_hash", "start", "costs", "error", "lacking")
+        plain = (
+            *("digest", "category", "protocol", "method", "seed", "images", "split_hash"),
+            *("model_hash", "start", "costs", "error", "lacking"),
+        )
         return {
             "format": FORMAT,
             **{name: getattr(self, name) for name in plain},
@@ -67,7 +69,8 @@ class Outcome:
         """Write it whole or not at all, result.json last: with it the cell is finished."""
         if self.samples:
             with write_aside(folder / SAMPLES) as aside:
-                np.savez(aside, **{name: one.samples for name, one in self.samples.items()})
+                values: dict[str, Any] = {n: one.samples for n, one in self.samples.items()}
+                np.savez(aside, **values)
         write_json(folder / NAME, self.to_dict())
 
     @classmethod

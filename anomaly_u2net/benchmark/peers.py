@@ -129,7 +129,7 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
         warnings.simplefilter("ignore", FutureWarning)  # of anomalib, on its own imports
         import anomalib.models  # noqa: F401  # so that every model is known
         from anomalib.models.components import AnomalibModule
-    kinds = {kind.__name__: kind for kind in _heirs(AnomalibModule)}
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in _heirs(AnomalibModule)}
     if method.anomalib not in kinds:
         raise InputError(
             f"anomalib has no model {method.anomalib!r}{hint(method.anomalib, sorted(kinds))}"
@@ -156,7 +156,7 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
 
 
 def _heirs(kind: type) -> list[type]:
-    found = kind.__subclasses__()
+    found: list[type] = kind.__subclasses__()
     return found + [heir for kind in found for heir in _heirs(kind)]
 
 
@@ -253,7 +253,7 @@ def _fit(
         limits = {"max_steps": method.steps, "max_epochs": epochs}
     if max_minutes is not None:
         limits["max_time"] = {"minutes": max_minutes}
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+    for name in ("lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -267,7 +267,6 @@ def _fit(
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            precision={"fp32": "32-true", "bf16": "bf16-mixed"}[method.precision],
             **limits,
         )
         _with_weights(method, lambda: engine.fit(module, datamodule=data))

@@ -105,7 +105,7 @@ def to_csv(table: BenchmarkTable) -> str:
     for cell in table.cells:
         found = [cell.numbers.get(n) for n in NUMBERS] + [None] * len(TESTED)
         found += [cell.small.get(n) for n in SMALL]
-        means = [n and Mean(n.value, None, n.low, n.high) for n in found]
+        means = [None if n is None else Mean(n.value, None, n.low, n.high) for n in found]
         named = ["cell", cell.protocol, cell.method, cell.category, cell.seed]
         named += [peers[cell.method], cell.start]
         costs = [_full(cell.costs.get(name)) for name in COSTS]

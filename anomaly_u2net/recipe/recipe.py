@@ -24,7 +24,7 @@ from anomaly_u2net.recipe.parts import (
 from anomaly_u2net.recipe.synthesis import SynthesisRecipe
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """Safe YAML in which a key written twice is an error, not the last one's win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -120,7 +120,7 @@ class Recipe(Part):
                 f"{path}: no such recipe file; 'anomaly-u2net recipe list' names ours"
             )
         try:
-            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(data, dict):
