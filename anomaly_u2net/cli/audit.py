@@ -95,7 +95,7 @@ def _input(recipe: str | None, size: int | None, fit: str | None) -> InputRecipe
     """How large the network sees an image: by a recipe, or by --size and --fit."""
     from pydantic import ValidationError
 
-    from anomaly_u2net.cli.recipes import find_recipe
+    from anomaly_u2net.recipe.find import find_recipe
     from anomaly_u2net.recipe.parts import InputRecipe
 
     if recipe is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from anomaly_u2net.data.images import read_sample
-from anomaly_u2net.data.index import GROUPS, MASKS
+from anomaly_u2net.data.index import GROUPS
 from anomaly_u2net.data.synthesis.make import make_defect
 from anomaly_u2net.data.synthesis.scene import Sources, open_sources
 from anomaly_u2net.errors import DatasetError, InputError
@@ -157,7 +157,7 @@ def _save(
     """Write an image and its mask below ``root``; the paths in the result are relative to it."""
     stem = f"{name}_{number:04d}"
     picture = Path(record.category, "train", name, f"{stem}.png")
-    marks = Path(record.category, MASKS, name, f"{stem}_mask.png")
+    marks = Path(record.category, "ground_truth", name, f"{stem}_mask.png")
     for path, pixels in ((picture, image), (marks, np.where(mask, np.uint8(255), np.uint8(0)))):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Pillow.fromarray(pixels).save(root / path)
