@@ -39,8 +39,8 @@ from anomaly_u2net.inference.segmenter import Segmenter  # noqa: E402
 from anomaly_u2net.interop.anomalib import (  # noqa: E402
     SupervisedFolder,
     U2Net,
-    _below,
 )
+from anomaly_u2net.interop.anomalib.verdicts import below  # noqa: E402
 from anomaly_u2net.recipe import Recipe  # noqa: E402
 from anomaly_u2net.training import train  # noqa: E402
 
@@ -348,8 +348,8 @@ def test_a_training_is_resumed_with_its_own_split(
 
 @given(st.floats(0, 1, width=32), st.floats(0, 1))
 def test_no_score_changes_sides_where_the_threshold_is_rounded(score: float, limit: float) -> None:
-    assert (np.float32(score) > np.float32(_below(limit))) == (score > limit)
-    assert (torch.tensor(score) > _below(limit)).item() is (score > limit)
+    assert (np.float32(score) > np.float32(below(limit))) == (score > limit)
+    assert (torch.tensor(score) > below(limit)).item() is (score > limit)
 
 
 def test_metrics_can_be_pickled_with_the_model() -> None:

@@ -1,27 +1,10 @@
-"""U²-Net inside anomalib: its Engine and command line train our network on masks.
-
-::
-
-    anomalib train --model anomaly_u2net.interop.anomalib.U2Net --model.recipe bolt.yaml
-                   --data anomaly_u2net.interop.anomalib.SupervisedFolder --data.root bolts
-
-`U2Net` takes a recipe, `SupervisedFolder` feeds it with our index, splits and batches, and
-`Verdicts` judges its maps by a calibration. Images, maps and masks go through anomalib at their
-original size and on our one absolute scale; resizing and normalisation happen in the `Segmenter`,
-so none of anomalib's pre-processing is applied. docs/learn/anomalib.md has the commands.
-"""
+"""The network of a recipe as a model of anomalib."""
 
 from __future__ import annotations
-
-from anomaly_u2net.resources import require_extra
-
-require_extra("anomalib", "anomalib")
 
 import csv
 import io
 import logging
-import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,20 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from anomalib import LearningType, TaskType
-from anomalib.data import AnomalibDataModule, ImageBatch, ImageItem, InferenceBatch
-from anomalib.metrics import AnomalibMetric, Evaluator
+from anomalib import LearningType
+from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
 from anomalib.visualization import Visualizer
-from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
-from anomaly_u2net.calibration import Calibration, HeldOutImages, Terms
+from anomaly_u2net.calibration import HeldOutImages, Terms
 from anomaly_u2net.data.geometry import MEAN, STD
-from anomaly_u2net.data.images import read_sample
-from anomaly_u2net.data.splits import write_split
 from anomaly_u2net.errors import (
     CalibrationError,
     DatasetError,
@@ -57,7 +36,9 @@ from anomaly_u2net.inference.backends import module_backend
 from anomaly_u2net.inference.bundle import write_spec
 from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.inference.segmenter import CALIBRATION_NAME, Segmenter
-from anomaly_u2net.interop import torchmetrics as exact
+from anomaly_u2net.interop.anomalib.data import SupervisedFolder
+from anomaly_u2net.interop.anomalib.metrics import AUPRO, ImageAP, ImageAUROC, PixelAP, PixelAUROC
+from anomaly_u2net.interop.anomalib.verdicts import Verdicts
 from anomaly_u2net.metrics import image_score
 from anomaly_u2net.models import build_model, save_weights
 from anomaly_u2net.recipe import Recipe
@@ -67,37 +48,14 @@ from anomaly_u2net.training.run import (
     check_settings,
     initialise,
     spec_in_training,
-    split_data,
-    training_loader,
 )
 from anomaly_u2net.training.speed import keep_freed_memory
-from anomaly_u2net.types import STRIDE, Batch, ImageRecord, Split
+from anomaly_u2net.types import STRIDE, Batch, ImageRecord
 
 logger = logging.getLogger(__name__)
 
 #: Keys of ``train`` that anomalib's Trainer and callbacks decide, and what they do by default.
 THEIRS = {"select": "last", "precision": "fp32", "accelerator": "auto", "devices": 1}
-
-
-# Named here, and not made by anomalib's create_anomalib_metric, so that models can be pickled.
-class PixelAUROC(AnomalibMetric, exact.PixelAUROC):
-    """`anomaly_u2net.metrics.pixel_auroc` in anomalib's Evaluator."""
-
-
-class PixelAP(AnomalibMetric, exact.PixelAP):
-    """`anomaly_u2net.metrics.pixel_ap` in anomalib's Evaluator."""
-
-
-class AUPRO(AnomalibMetric, exact.AUPRO):
-    """`anomaly_u2net.metrics.aupro` in anomalib's Evaluator."""
-
-
-class ImageAUROC(AnomalibMetric, exact.ImageAUROC):
-    """`anomaly_u2net.metrics.image_auroc` in anomalib's Evaluator."""
-
-
-class ImageAP(AnomalibMetric, exact.ImageAP):
-    """`anomaly_u2net.metrics.image_ap` in anomalib's Evaluator."""
 
 
 class U2Net(AnomalibModule):
@@ -355,139 +313,6 @@ class U2Net(AnomalibModule):
         return out
 
 
-class Verdicts(nn.Module, Callback):
-    """Labels and masks by a calibration's thresholds; maps and scores stay as they are.
-
-    Without a calibration, labels and masks are None. Only ``pred_score > threshold`` is defective,
-    as everywhere here.
-    """
-
-    calibration: Calibration | None = None
-
-    def forward(self, predictions: InferenceBatch) -> InferenceBatch:
-        if self.calibration is None:
-            return predictions
-        (thresholds,) = self.calibration.categories.values()
-        score, maps = predictions.pred_score, predictions.anomaly_map
-        return predictions._replace(
-            pred_label=score > _below(thresholds.image.value),
-            pred_mask=thresholds.pixel and maps > _below(thresholds.pixel.value),
-        )
-
-    def on_test_batch_end(self, _: Any, __: Any, outputs: ImageBatch, *___: Any) -> None:
-        found = self(InferenceBatch(outputs.pred_score, None, outputs.anomaly_map, None))
-        outputs.update(pred_label=found.pred_label, pred_mask=found.pred_mask)
-
-    on_predict_batch_end = on_test_batch_end
-
-    def checkpoint_config(self) -> dict[str, Any]:
-        return {"calibration": self.calibration and self.calibration.to_dict()}
-
-    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        saved = config["calibration"]
-        self.calibration = None if saved is None else Calibration.from_dict(saved)
-
-
-class SupervisedFolder(AnomalibDataModule):
-    """A folder in MVTec layout, or a card's data set, with its defects in training.
-
-    The part ``data`` of the model's recipe says which images and what is held out; root and
-    category go before it. Training gets the recipe's augmented, balanced batches (`TrainingSet`);
-    validation and test get one image a batch, at its original size. The split is made once, and
-    the same each time (`split_records`): calling ``setup`` again changes nothing.
-    """
-
-    def __init__(self, root: str | None = None, category: str | None = None) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
-        self.root, self.category = root, category or ""
-        self.records: list[ImageRecord] = []
-
-    @property
-    def name(self) -> str:
-        """What anomalib calls the folder of results."""
-        return Path(self.root).resolve().name if self.root else type(self).__name__
-
-    def _setup(self, _stage: str | None = None) -> None:
-        """Find and split the images by the recipe of the model; raises DatasetError."""
-        model = self.trainer and self.trainer.lightning_module
-        if not isinstance(model, U2Net):
-            raise InputError(
-                f"expected U2Net as the model of SupervisedFolder, got {type(model).__name__}: its "
-                "recipe says how images are split, resized and augmented"
-            )
-        if self.trainer.world_size > 1:
-            raise InputError(
-                f"expected one device, got {self.trainer.world_size}: set --trainer.devices 1, or "
-                "train with 'anomaly-u2net train --devices'"
-            )
-        wanted = {"data.root": self.root, "data.categories": self.category and [self.category]}
-        changes = [f"{key}={value}" for key, value in wanted.items() if value]
-        self.recipe = model.recipe.with_overrides(changes)
-        self.records = split_data(self.recipe)
-        found = sorted({record.category for record in self.records})
-        if len(found) > 1:
-            raise DatasetError(
-                f"expected one category, as anomalib trains them, found {', '.join(found)}: choose "
-                f"one with --data.category {found[0]}"
-            )
-        self.category = found[0]
-
-    def setup(self, stage: str | None = None) -> None:
-        if not self.records:
-            self._setup(stage)
-
-    def part(self, split: Split) -> list[ImageRecord]:
-        """The images of one split."""
-        return [record for record in self.records if record.split == split]
-
-    def split_text(self) -> str:
-        """The split as `write_split` writes it."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "split.csv"
-            write_split(path, self.records, root=self.recipe.data_root())
-            return path.read_text(encoding="utf-8")
-
-    @property
-    def task(self) -> TaskType:
-        return TaskType.SEGMENTATION
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return training_loader(self.recipe, self.part("train"))
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._whole("validation")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._whole("test")
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        if isinstance(batch, Batch):
-            return Batch(batch.image.to(device), batch.mask.to(device), batch.weight.to(device))
-        return super().transfer_batch_to_device(batch, device, index)
-
-    def _whole(self, split: Split) -> DataLoader[Any]:
-        return DataLoader(_Images(self.part(split)), batch_size=1, collate_fn=ImageBatch.collate)
-
-
-class _Images(Dataset[ImageItem]):
-    """Records at their original size, as anomalib has them: float32 in 0..1."""
-
-    def __init__(self, records: Sequence[ImageRecord]) -> None:
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> ImageItem:
-        sample = read_sample(self.records[index])
-        return ImageItem(
-            image=torch.from_numpy(sample.image).permute(2, 0, 1),
-            gt_mask=torch.from_numpy(sample.mask),
-            gt_label=torch.tensor(int(sample.record.defective)),
-            image_path=str(sample.record.path),
-        )
-
-
 def _read(recipe: str | dict[str, Any] | None, overrides: Sequence[str]) -> Recipe:
     if isinstance(recipe, str):
         return Recipe.load(recipe, overrides=overrides)
@@ -525,11 +350,3 @@ def _hashes(split: str) -> set[str]:
     """The SHA-256 of the images outside the test split."""
     rows = csv.DictReader(io.StringIO(split))
     return {row["sha256"] for row in rows if row["split"] != "test"}
-
-
-def _below(value: float) -> float:
-    """The highest float32 that is not above ``value``: no float32 score changes sides."""
-    rounded = np.float32(value)
-    if float(rounded) > value:
-        rounded = np.nextafter(rounded, np.float32(-math.inf))
-    return float(rounded)
