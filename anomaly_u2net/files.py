@@ -13,14 +13,15 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from anomaly_u2net.errors import BusyError
+from anomaly_u2net.errors import BusyError, InputError
 
 
 @contextmanager
 def write_aside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
 
-    On any error the temporary file is removed and an existing ``path`` stays as it was.
+    On any error the temporary file is removed and an existing ``path`` stays as it was. Raises
+    `InputError` where ``path`` is a folder.
 
     >>> folder = Path(tempfile.mkdtemp())
     >>> with write_aside(folder / "a.txt") as aside:
@@ -29,6 +30,8 @@ def write_aside(path: str | Path) -> Iterator[Path]:
     (['a.txt'], 'whole')
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file to write, found a folder; name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.stem[:100]}-", suffix=path.suffix

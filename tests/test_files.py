@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anomaly_u2net import files
+from anomaly_u2net.errors import InputError
 from anomaly_u2net.files import sha256_file, sha256_json, write_aside, write_json, write_text
 
 
@@ -27,6 +28,12 @@ def test_nothing_is_seen_before_it_is_whole(tmp_path: Path) -> None:
         aside.write_text("whole")
     assert path.read_text() == "whole"
     assert names(path.parent) == ["a.json"]
+
+
+def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a file to write, found a folder; name a file"):
+        write_text(tmp_path / "..", "text")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("old", [None, "old"])

@@ -68,5 +68,5 @@ def _show(facts: list[SplitFacts], out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json([one._asdict() for one in facts])
         return
-    rows = [[str(value)[:12] for value in one] for one in facts]
+    rows = [[str(value) for value in one._replace(hash=one.hash[:12])] for one in facts]
     print_table(str(out), [name.replace("_", " ") for name in facts[0]._fields], rows)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from anomaly_u2net.data.cards import Card, load_card
+from anomaly_u2net.data.cards import Card, load_card, nearest
 from anomaly_u2net.data.images import EXTENSIONS, image_files, read_image, read_sample
 from anomaly_u2net.data.index import (
     count_differences,
@@ -31,7 +31,8 @@ class Finding(NamedTuple):
 
     kind: missing (a category, image or mask that is not there), broken (unreadable, of another
     size, an empty mask, a layout that cannot be read), unexpected (an image file that belongs to
-    nothing), count (other than the card states). file: below the root, or empty.
+    nothing, a category that the card does not state), count (other than the card states). file:
+    below the root, or empty.
     """
 
     kind: Kind
@@ -69,15 +70,12 @@ def check_dataset(
     """
     root = Path(root)
     card = card if isinstance(card, Card) else load_card(card)
-    places = find_places(root, card)
+    places = find_places(root, card.model_copy(update={"categories": None}))
     records: list[ImageRecord] = []
-    one = set(places.values()) == {root}  # the root is one category, of however many
-    absent = set() if one else (card.categories or {}).keys() - places.keys()
-    findings = [
-        Finding("missing", category, "", "the card states this category")
-        for category in sorted(absent)
-    ]
+    findings = [*_of_root(places, root=root, card=card)]
     for category, place in sorted(places.items()):
+        if card.categories is not None and category not in card.categories:
+            continue  # told as unexpected
         try:
             found = LAYOUTS[card.layout].read(place, category, root)
         except InputError as error:
@@ -92,6 +90,23 @@ def check_dataset(
     order = ("missing", "broken", "unexpected", "count")
     findings.sort(key=lambda f: (order.index(f.kind), f.category, f.file))
     return CheckReport(len(records), findings)
+
+
+def _of_root(places: dict[str, Path], *, root: Path, card: Card) -> Iterator[Finding]:
+    """Categories that are too few or too many, and images that lie in none."""
+    one = set(places.values()) == {root}  # the root is one category, of however many
+    if card.categories is not None:
+        for category in sorted(set() if one else card.categories.keys() - places.keys()):
+            yield Finding("missing", category, "", "the card states this category")
+        for category in sorted(places.keys() - card.categories.keys()):
+            hint = nearest(category, list(card.categories))
+            text = f"the card {card.name!r} states no such category{hint}"
+            yield Finding("unexpected", category, "", text)
+    if one or any(place.is_file() for place in places.values()):
+        return
+    for path in _images_below(root):
+        if root / path.relative_to(root).parts[0] not in places.values():
+            yield Finding("unexpected", "", _below(root, path), "belongs to no category")
 
 
 def _of_category(
@@ -111,7 +126,8 @@ def _of_category(
             read_groups(place, [record.path for record in records], card)
         except DatasetError as error:
             yield Finding("broken", category, "groups.csv", str(error))
-    if place.is_file() and not records:
+    if not records:
+        yield Finding("missing", category, "", "no image of this category found")
         return
     known = {path for r in records for path in (r.path, r.mask) if path}
     known |= {file for path in known if path.is_dir() for file in image_files(path)}

@@ -154,7 +154,12 @@ def _chosen(found: list[str], categories: Sequence[str] | None, *, root: Path) -
 def _check_files(
     records: list[ImageRecord], category: str, place: Path, *, root: Path, card: Card
 ) -> None:
-    """Every defect image has a mask, and every file that a list names is there."""
+    """There are images, each defect has its mask, and every file that a list names is there."""
+    if not records:
+        raise DatasetError(
+            f"category {category!r}: expected images in {place}, found none; arrange them like "
+            f"this:{LAYOUTS[card.layout].tree}"
+        )
     if without := [r for r in records if r.defective and r.mask is None]:
         base = place if place.is_dir() else root
         looked = {LAYOUTS[card.layout].mask.format(place=place, label=r.label) for r in without}

@@ -8,7 +8,8 @@ does every test image of a group that is on the training side.
 
 ===================  ===========================================================================
 ``given``            the data set's own split, unchanged
-``kshot-K``          K masks a category: K // (number of types) of each type, the rest from all
+``kshot-K``          K masks a category, held-out ones among them: K // (number of types) of each
+                     type, the rest from all
 ``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
 ``third``            the first third (rounded down) of each type, by file name
 ``full``             every mask of the data set's own training part
@@ -18,8 +19,8 @@ does every test image of a group that is on the training side.
 ===================  ===========================================================================
 
 Chosen at random means ranked by a hash of seed, category and name, as in data/splits.py: neither
-the order of files nor the folder they lie in matters. Images of a group that trains already are
-chosen first, for they could not be tested anyway.
+the order of files nor the folder they lie in matters. Of the test part, images of a group that
+trains already are chosen first, for they could not be tested anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ from dataclasses import replace
 
 from anomaly_u2net.data.images import image_files
 from anomaly_u2net.data.index import few
-from anomaly_u2net.data.splits import check_disjoint, hash_rank, record_hashes, units_of
+from anomaly_u2net.data.splits import (
+    check_disjoint,
+    hash_rank,
+    ranked_name,
+    record_hashes,
+    units_of,
+)
 from anomaly_u2net.errors import DatasetError, LeakError
 from anomaly_u2net.files import sha256_file, sha256_json
 from anomaly_u2net.recipe.protocol import FOLDS, Protocol, parse_protocol
@@ -47,7 +54,7 @@ def split_by_protocol(
 
     ``records`` are those of ``index_dataset``. What is held out for choosing the model and for
     the thresholds comes out of the training part afterwards (``split_records``), never out of the
-    test. How many test images leave for their group is logged.
+    test: of the K masks of ``kshot-K`` too. How many test images leave for their group is logged.
 
     Raises ``InputError`` (no such protocol) and ``DatasetError`` (too few masks, a type that is not
     there, nothing left to test, ``full`` without masks in training or a fold with them).
@@ -130,12 +137,17 @@ def _choose(
             )
         return own
     pool = pool or {i: r for i, r in defects.items() if r.split == "test"}
+    if not pool and protocol.kind != "good_only":
+        raise DatasetError(
+            f"category {category!r}: expected masks to choose from, found no defect image in "
+            "training or test; use good_only, or leave the category out"
+        )
     trained = {r.group for r in own.values() if r.split == "train"} - {None}
 
     def rank(i: int) -> tuple[bool, str, str]:
-        name = "/".join(pool[i].path.parts[-3:])
-        tested = pool[i].group not in trained
-        return tested, hash_rank(seed, category, f"file:{name}"), str(pool[i].path)
+        path = pool[i].path
+        costs_a_test_image = pool[i].split == "test" and pool[i].group not in trained
+        return costs_a_test_image, hash_rank(seed, category, ranked_name(path)), str(path)
 
     chosen = CHOICES[protocol.kind](pool, protocol, sorted(pool, key=rank))
     sides = {i: replace(r, split="train") if i in chosen else r for i, r in own.items()}
@@ -166,7 +178,7 @@ def _hard(pool: dict[int, ImageRecord], protocol: Protocol, ranked: list[int]) -
     if protocol.label not in types:
         raise DatasetError(
             f"category {_category(pool)!r}: expected one of its defect types for hard-<type>-"
-            f"{protocol.shots} ({', '.join(types) or 'there is none'}), got {protocol.label!r}"
+            f"{protocol.shots} ({', '.join(types)}), got {protocol.label!r}"
         )
     own = [i for i in ranked if pool[i].label == protocol.label]
     _check_enough(len(own), protocol, category=_category(pool), of=f"masks of {protocol.label!r}")
@@ -267,4 +279,4 @@ def _check_tested(
 
 
 def _category(pool: dict[int, ImageRecord]) -> str:
-    return next((record.category for record in pool.values()), "?")
+    return next(iter(pool.values())).category

@@ -21,6 +21,8 @@ from anomaly_u2net.types import ImageRecord
 
 #: What is published for a set, for the seeds 0, 1 and 2.
 PROTOCOLS = ("kshot-1", "kshot-5", "kshot-10", "good_only")
+#: Those where the seed chooses nothing.
+SEEDLESS = ("given", "full", "third", "good_only")
 INDEX = "index.csv"
 
 
@@ -68,13 +70,13 @@ def publish_splits(
     """Write the splits of ``records``, which lie under ``root``, to ``folder``; return their facts.
 
     A protocol that chooses nothing (``good_only``) has no file, only its row in the index, and
-    one without seeds has the seed 0 alone.
+    one of ``SEEDLESS`` has the first seed alone.
 
     Raises what ``split_by_protocol`` and ``check_protocol`` raise; nothing is written then.
     """
     made = {}
     for protocol in protocols:
-        for seed in seeds[:1] if protocol in ("full", "third", "good_only") else seeds:
+        for seed in seeds[:1] if protocol in SEEDLESS else seeds:
             split = split_by_protocol(records, protocol, seed=seed)
             check_protocol(split)
             facts = split_facts(records, split, protocol=protocol, seed=seed)

@@ -209,6 +209,18 @@ def hash_rank(seed: int, category: str, name: str) -> str:
     return hashlib.sha256(f"{seed}|{category}|{name}".encode()).hexdigest()
 
 
+def ranked_name(path: Path) -> str:
+    """What ``hash_rank`` calls an image: its path inside its category, whatever lies above.
+
+    Where images lie directly in train/ or test/ (KSDD2, DAGM) the category ends one folder earlier.
+
+    >>> ranked_name(Path("a/bottle/test/cut/0.png")), ranked_name(Path("b/ksdd2/train/0.png"))
+    ('file:test/cut/0.png', 'file:train/0.png')
+    """
+    below = 2 if path.parent.name.lower() in ("train", "test") else 3
+    return "file:" + "/".join(path.parts[-below:])
+
+
 def _check_fractions(calibration: float, validation: float, borrow: float) -> None:
     for name, value in (
         ("calibration_fraction", calibration),
@@ -229,8 +241,8 @@ def units_of(
     members: dict[str, list[int]] = defaultdict(list)
     for i in indexes:
         record = split[i]
-        name = "/".join(record.path.parts[-3:])
-        members[f"file:{name}" if record.group is None else f"group:{record.group}"].append(i)
+        name = ranked_name(record.path) if record.group is None else f"group:{record.group}"
+        members[name].append(i)
     units = [Unit(n, tuple(m), Counter(split[i].label for i in m)) for n, m in members.items()]
 
     return sorted(

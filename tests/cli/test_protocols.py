@@ -28,6 +28,21 @@ def test_split_is_written_and_counted(cli: Cli, tiny_data: Path, tmp_path: Path)
     assert "train defective" in printed
 
 
+def test_the_name_of_a_protocol_is_shown_whole(cli: Cli, tmp_path: Path) -> None:
+    for name in ("train/good/0", "train/good/1", "test/good/0", "test/glue_strip/0", "test/cut/0"):
+        path = tmp_path / "bolt" / f"{name}.png"
+        mask = tmp_path / "bolt" / "ground_truth" / path.parent.name / "0_mask.png"
+        for file in (path, mask) if mask.parent.name != "good" else (path,):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(name)
+    code, printed, _ = cli(
+        *("data", "split", tmp_path / "bolt", "--protocol", "hard-glue_strip-1"),
+        *("--out", tmp_path / "split.csv"),
+    )
+    assert code == 0
+    assert "hard-glue_strip-1 " in printed
+
+
 def test_split_by_what_is_no_protocol(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "split.csv"
     code, _, err = cli("data", "split", tiny_data, "--protocol", "10-shot", "--out", out)

@@ -56,6 +56,17 @@ def test_every_fault_is_told_with_its_file(own_data: Path, write_png: Save) -> N
     assert "begins with b'no image'" in texts[5]
 
 
+def test_images_in_no_category_are_unexpected(own_data: Path, write_png: Save) -> None:
+    gray = np.zeros((8, 8), np.uint8)
+    write_png(gray, own_data / "overview.png")
+    write_png(gray, own_data / "rod" / "training" / "good" / "0.png")  # no train/
+    assert told(check_dataset(own_data)) == [
+        ("unexpected", "", "overview.png"),
+        ("unexpected", "", "rod/training/good/0.png"),
+    ]
+    assert check_dataset(own_data / "plate").findings == []
+
+
 def test_the_card_says_what_should_be_there(own_data: Path) -> None:
     card = Card.model_validate(
         {
@@ -73,6 +84,13 @@ def test_the_card_says_what_should_be_there(own_data: Path) -> None:
     assert report.findings[1].text == (
         "test: the card 'own' states 3 good and 4 defective images, found 3 and 3"
     )
+    # One that the card does not state is told too, and the others are read all the same.
+    assert card.categories
+    one = card.model_copy(update={"categories": {"plate": card.categories["plate"]}})
+    report = check_dataset(own_data, card=one)
+    assert told(report) == [("unexpected", "sheet", ""), ("count", "plate", "")]
+    assert report.findings[0].text == "the card 'own' states no such category"
+    assert report.images == 27
     # The folder of one category says nothing about the others.
     alone = check_dataset(own_data / "plate", card=card)
     assert told(alone) == [("count", "plate", "")]
@@ -117,6 +135,20 @@ def test_masks_that_mark_nothing_are_no_strangers(tmp_path: Path, write_png: Sav
             write_png(np.full((8, 8), value, np.uint8), tmp_path / split / f"{number + i}_GT.png")
     report = check_dataset(tmp_path, card="ksdd2")
     assert [finding.kind for finding in report.findings] == ["count", "count"]
+
+
+def test_masks_in_a_folder_of_an_image(tmp_path: Path, write_png: Save) -> None:
+    root = tmp_path / "pushpins"
+    truth = root / "ground_truth" / "logical_anomalies"
+    for name in ("train/good/0.png", "test/good/0.png", "test/logical_anomalies/0.png"):
+        write_png(np.full((8, 8), 9, np.uint8), root / name)
+    for name in ("0/000.png", "0/001.png"):
+        write_png(np.full((8, 8), 255, np.uint8), truth / name)
+    assert check_dataset(root) == CheckReport(3, [])
+    write_png(np.full((8, 8), 255, np.uint8), truth / "1" / "000.png")
+    assert told(check_dataset(root)) == [
+        ("unexpected", "pushpins", "ground_truth/logical_anomalies/1/000.png")
+    ]
 
 
 def test_no_layout_at_all(tmp_path: Path) -> None:

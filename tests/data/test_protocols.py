@@ -160,6 +160,17 @@ def test_test_images_of_a_trained_group_leave(caplog: pytest.LogCaptureFixture) 
     assert {r.split for r in check if r.group == "a"} == {"train"}
 
 
+def test_the_sets_own_held_out_part_stays_and_its_groups_are_not_tested() -> None:
+    held = images(6, "good", "calibration", group="a")
+    tested = images(2, "good", "test", group="a") + images(6, "cut", "test")
+    records = images(9) + images(5, "good", "test") + held + tested
+    for protocol in ("good_only", "kshot-2", "full-fold1of5"):
+        split = split_by_protocol(records, protocol, seed=0)
+        assert [r for r in split if r.split == "calibration"] == held
+        assert not [r for r in split if r.split == "test" and r.group == "a"]
+    assert sides(split_by_protocol(records, "kshot-2", seed=0))["test", "good"] == 5
+
+
 def test_masks_of_groups_that_train_already_come_first() -> None:
     shared = [replace(r, group="a") for r in images(3, "cut", "test")]
     other = [replace(r, label="dent", group="b") for r in images(9, "cut", "test")]
@@ -228,6 +239,41 @@ def test_another_seed_chooses_others() -> None:
     assert len(chosen) > 1
 
 
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        (("cut",), {"train": 7, "calibration": 2, "validation": 1}),
+        (("cut", "dent"), {"train": 6, "calibration": 2, "validation": 2}),
+        (("a", "b", "c", "d", "e"), {"train": 10}),
+    ],
+)
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_what_is_held_out_is_of_the_ten_masks(
+    types: tuple[str, ...], expected: dict[str, int], side: Split
+) -> None:
+    records = images(30) + images(9, "good", "test")
+    records += [r for label in types for r in images(12, label, side)]
+    records += images(9, "rust", "test") if side == "train" else []
+    chosen = split_by_protocol(records, "kshot-10", seed=0)
+    held = split_records(chosen, calibration_fraction=0.2, validation_fraction=0.1, seed=0)
+    assert Counter(r.split for r in held if r.defective and r.split != "test") == expected
+    assert [r for r in held if r.split == "test"] == [r for r in chosen if r.split == "test"]
+    every = split_records(chosen, calibration_fraction=0, validation_fraction=0, seed=0)
+    assert sum(r.split == "train" and r.defective for r in every) == 10
+
+
+def test_in_the_training_part_no_mask_comes_first_for_its_group() -> None:
+    records = images(5) + images(9, "cut") + images(1, "dent", group="a")
+    records += images(2, "good", "test") + images(2, "cut", "test")
+    chosen = {
+        r.label
+        for seed in range(5)
+        for r in split_by_protocol(records, "kshot-1", seed=seed)
+        if r.split == "train" and r.defective
+    }
+    assert "cut" in chosen
+
+
 def test_one_mask_stays_in_training_when_parts_are_held_out() -> None:
     split = split_records(
         split_by_protocol(TESTED, "kshot-1", seed=0),
@@ -247,6 +293,7 @@ def test_one_mask_stays_in_training_when_parts_are_held_out() -> None:
     [
         (TESTED, "kshot-18", "'bolt': expected at least 18 masks to train on, found 17"),
         (TESTED, "kshot-17", "found 6 and 0; choose fewer masks"),
+        (images(4) + images(4, "good", "test"), "kshot-1", "'bolt': expected masks .* use good_on"),
         (TESTED, "hard-hole-3", "expected at least 3 masks of 'hole' to train on, found 2"),
         (TESTED, "hard-rust-1", r"\(cut, dent, hole\), got 'rust'"),
         (TESTED, "full", "expected masks in the data set's own training part .* full-fold1of5"),
@@ -288,6 +335,10 @@ def test_a_leak_is_found_by_path_by_bytes_and_by_group(tmp_path: Path) -> None:
         LeakError, match=r"found 3 of 14 there by their group.*use a protocol other"
     ):
         check_protocol(grouped)
+    for held in ("validation", "calibration"):  # they too had a part in the model
+        moved = [replace(r, split=held) if r.split == "train" else r for r in grouped]
+        with pytest.raises(LeakError, match="found 3 of 14 there by their group"):
+            check_protocol(moved)
     elsewhere = [replace(r, category="nut") if r.split == "test" else r for r in grouped]
     check_protocol(elsewhere)  # a group is one category's
     records[0].path.write_bytes(records[-1].path.read_bytes())
@@ -301,6 +352,8 @@ def test_the_hash_is_of_contents_and_sides(tmp_path: Path) -> None:
     assert split_hash(written(tmp_path / "b", TRAINED)[::-1]) == first
     assert split_hash([replace(records[0], split="test"), *records[1:]]) != first
     assert split_hash(records[1:]) != first
+    assert split_hash([*records[:-1], replace(records[-1], label="rust")]) != first
+    assert split_hash([*records[:-1], replace(records[-1], category="nut")]) != first
     mask = next(r.mask for r in records if r.mask)
     mask.write_text("drawn again")
     assert split_hash(records) != first

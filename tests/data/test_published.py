@@ -54,6 +54,12 @@ def test_nothing_is_written_when_a_protocol_cannot_be_met(tiny_data: Path, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+def test_what_the_seed_does_not_change_is_written_once(tiny_data: Path, tmp_path: Path) -> None:
+    protocols = ("given", "full", "third", "good_only")
+    facts = publish_splits(index_dataset(tiny_data), tmp_path, root=tiny_data, protocols=protocols)
+    assert [(one.protocol, one.seed) for one in facts] == [(name, 0) for name in protocols]
+
+
 def test_what_is_published_is_small() -> None:
     assert [path.parent.parent.name for path in PUBLISHED] == [
         "bsdata_pitting",

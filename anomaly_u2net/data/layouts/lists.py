@@ -30,10 +30,11 @@ def _read_visa(place: Path, category: str, root: Path) -> list[ImageRecord]:
         if row["object"] != category:
             continue
         split = _SPLITS.get(row["split"])
-        if split is None or row["label"] not in ("normal", "anomaly"):
+        if split is None or row["label"] not in ("normal", "anomaly") or not row["image"]:
             raise DatasetError(
-                f"{place}: expected the split train or test and the label normal or anomaly, "
-                f"found {row['split']!r} and {row['label']!r} for {row['image']}"
+                f"{place}: expected the split train or test, the label normal or anomaly, and an "
+                f"image, found {row['split']!r}, {row['label']!r} and {row['image']!r}; download "
+                "the list again"
             )
         label = GOOD if row["label"] == "normal" else row["label"]
         image = _under(root, row["image"], source=place)

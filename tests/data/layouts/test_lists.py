@@ -24,11 +24,12 @@ VISA = {
     f"{DATA}/Masks/Anomaly/000.png": 3,  # a label number, as in the true set
     "pcb1/Data/Images/Normal/0000.JPG": 9,
 }
+PCB = "pcb1/Data/Images/Normal/0000.JPG"
 VISA_CSV = f"""object,split,label,image,mask
 candle,train,normal,{DATA}/Images/Normal/0000.JPG,
 candle,test,normal,{DATA}/Images/Normal/0001.JPG,
 candle,test,anomaly,{DATA}/Images/Anomaly/000.JPG,{DATA}/Masks/Anomaly/000.png
-pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,
+pcb1,train,normal,{PCB},
 """
 
 
@@ -78,7 +79,12 @@ def test_label_numbers_stay_label_numbers_in_a_splits_file(
             "1 have none: .*000.JPG; looked for its path in .*1cls.csv",
         ),
         ("0001.JPG,", "0002.JPG,", "1 are missing: .*Normal/0002.JPG; unpack the data set"),
-        ("candle,test,normal", "candle,val,normal", "expected the split train or test .* 'val'"),
+        (
+            "candle,test,normal",
+            "candle,val,normal",
+            "expected the split train or test, .* found 'val'",
+        ),
+        (f"pcb1,train,normal,{PCB},", "pcb1,train,normal", "and an image, found .* and None; down"),
         (
             f"normal,{DATA}/Images/Normal/0000",
             "normal,../a",

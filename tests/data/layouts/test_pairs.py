@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from anomaly_u2net.data.check import check_dataset
 from anomaly_u2net.data.images import read_labels, read_mask, read_sample
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.protocols import split_by_protocol
+from anomaly_u2net.data.splits import split_records
 from anomaly_u2net.errors import DatasetError, MaskError
 
 Rows = Callable[[Path, str], list[tuple[str, ...]]]
@@ -52,6 +54,49 @@ def test_ksdd2_without_its_copies(
     (root / "test" / "20000_GT.png").unlink()
     with pytest.raises(MaskError, match=r"1 have none: test/20000.png; looked for .*<stem>_GT.png"):
         index_dataset(root, card="ksdd2")
+
+
+def test_what_is_chosen_does_not_depend_on_the_folder_of_the_set(
+    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ksdd2: dict[str, int] = {}
+    dagm = {"Class1/Train/100.PNG": 9, "Class1/Test/100.PNG": 9}
+    for i in range(20):
+        for side in ("train", "test"):
+            ksdd2 |= {f"{side}/{i}.png": 9, f"{side}/{i}_GT.png": 255 * (i % 2)}
+        for side in ("Train", "Test"):
+            dagm |= {f"Class1/{side}/{i}.PNG": 9, f"Class1/{side}/Label/{i}_label.PNG": 255}
+    for card, files, category in (("ksdd2", ksdd2, ""), ("dagm", dagm, "Class1")):
+        root = miniature(files).rename(miniature({}).parent / card)
+
+        def chosen(root: Path, card: str = card) -> list[str]:
+            split = split_records(
+                split_by_protocol(index_dataset(root, card=card), "kshot-4", seed=0),
+                calibration_fraction=0.25,
+                validation_fraction=0,
+                seed=0,
+            )
+            return [f"{r.split} {r.path.name}" for r in split if r.split != "test"]
+
+        first = chosen(root)
+        root = root.rename(root.with_name("moved"))
+        assert chosen(root) == first
+        with monkeypatch.context() as patch:
+            patch.chdir(root / category)
+            assert chosen(Path()) == first
+        root.rename(root.with_name(f"{card}_done"))
+
+
+def test_an_empty_set_is_not_whole(miniature: Miniature) -> None:
+    root = miniature(NEU)
+    for file in (root / "images").rglob("*.jpg"):
+        file.unlink()
+    with pytest.raises(
+        DatasetError, match=r"'neu_seg': expected images in .*, found none; arrange"
+    ):
+        index_dataset(root, card="neu_seg")
+    report = check_dataset(root, card="neu_seg")
+    assert report.findings == [("missing", "neu_seg", "", "no image of this category found")]
 
 
 def test_dagm_has_masks_of_defects_alone(
