@@ -31,7 +31,10 @@ TESTED = ("image_auroc", "pixel_ap", "aupro_0.30")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """numbers: at the original size. small: at 256², without intervals. milliseconds: per image, the median."""
+    """numbers: at the original size. small: at 256², without intervals.
+
+    samples: of the tested numbers. milliseconds: per image, the median.
+    """
 
     numbers: Numbers
     small: Numbers

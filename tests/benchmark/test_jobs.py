@@ -138,7 +138,7 @@ def test_the_whole_table(both: BenchmarkFile, trained: list[str], tmp_path: Path
     assert [(row.protocol, row.method) for row in table.rows] == [
         (protocol, name) for protocol in ("given", "kshot-1") for name in METHODS
     ]
-    ours, unet, patchcore = table.rows[:3]
+    ours, _, patchcore = table.rows[:3]
     assert ours.seeds == (0, 1)
     assert not ours.notes
     assert ours.costs["minutes"] == 1.0

@@ -132,8 +132,8 @@ def test_what_is_not_there(
     with pytest.raises(ModelFileError, match=r"gone.pth: no such weights file \(weights\)"):
         train(anomalib="Patchcore", weights=str(tmp_path / "gone.pth"))
     torch.save({}, tmp_path / "other.pth")
+    arguments = {"backbone": "resnet18", "layers": ["layer1"]}
     with pytest.raises(ModelFileError, match=r"under the names of timm, conv1.weight is missing"):
-        arguments = {"backbone": "resnet18", "layers": ["layer1"]}
         train(anomalib="Padim", weights=str(tmp_path / "other.pth"), arguments=arguments)
     with pytest.raises(InputError, match=r"no model 'Patchcor' \(did you mean 'Patchcore'\?\)"):
         train(anomalib="Patchcor")
