@@ -103,11 +103,12 @@ def test_files_and_names(tmp_path: Path) -> None:
 
 
 def test_which_benchmarks_ship() -> None:
-    assert [path.stem for path in SHIPPED] == ["bsdata", "magnetic_tile"]
+    assert [path.stem for path in SHIPPED] == ["bsdata", "demo", "magnetic_tile"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_benchmarks_say_how_to_run_and_are_recipes_under_every_protocol(path: Path) -> None:
+    assert path.read_text().startswith("# ")
     assert f"anomaly-u2net benchmark {path.stem} --out" in path.read_text()
     bench = load_benchmark(path.stem)
     assert bench.name == path.stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,21 @@ def test_what_is_not_there(
         train(anomalib="Patchcor")
     with pytest.raises(InputError, match=r"has no layer \(did you mean 'layers'\?\)"):
         train(anomalib="Patchcore", arguments={"layer": []})
+    folder = {"imagenet_dir": str(tmp_path)}
     with pytest.raises(InputError, match="has no backbone to give weights to"):
-        train(anomalib="EfficientAd", weights="efficientnet-lite0")
+        train(anomalib="EfficientAd", weights="efficientnet-lite0", arguments=folder)
+    with pytest.raises(ModelFileError, match=r"the folder dtd_dir of Draem, .* which is not here"):
+        train(anomalib="Draem", arguments={"dtd_dir": "$NOWHERE/gone"})
+
+
+def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def fetch() -> None:
+        urllib.request.urlretrieve("https://example.com/weights.zip")
+
+    with pytest.raises(ModelFileError, match=r"weights.zip is not downloaded unless HF_HUB_OFF"):
+        peers()._with_weights(AnomalibMethod(anomalib="Draem"), fetch)
 
 
 def test_the_weights_of_the_package_name_what_is_in_a_photograph() -> None:

@@ -41,7 +41,8 @@ def work(one: Job, threads: int) -> None:
 @pytest.fixture(autouse=True)
 def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that need not load torch first."""
-    monkeypatch.setattr(pool, "multiprocessing", multiprocessing.get_context("fork"))
+    forked = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(pool, "multiprocessing", forked)
 
 
 def test_each_cell_has_a_process_and_one_that_dies_is_an_error(

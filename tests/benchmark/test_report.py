@@ -145,11 +145,13 @@ def test_kept_resamples_say_what_the_paired_bootstrap_says() -> None:
 
 def test_markdown() -> None:
     table = make_table(BENCH, cells())
-    ours, a, _, published = (dict(zip(header(), line(r), strict=True)) for r in table.rows)
+    ours, a, b, published = (dict(zip(header(), line(r), strict=True)) for r in table.rows)
     assert ours["pixel AP"] == "0.750 ± 0.177 (0.706 to 0.794)"
     assert ours["Δ pixel AP"] == "+0.188 ± 0.088 (+0.188 to +0.188)"
     assert ours["pixel AP at 256²"] == "0.375 ± 0.088"
     assert (ours["seeds"], ours["ms per image"], ours["GiB"]) == ("2", "6", "n/a")
+    assert (a["Δ pixel AP"], b["Δ pixel AP"]) == ("-0.250 (-0.250 to -0.250)", "best peer")
+    assert b["Δ image AUROC"] == "n/a"
     assert a["note"] == "n/a: needs weights of a net"
     assert published["seeds"] == "published"
     assert published["pixel AP"] == "0.750"
