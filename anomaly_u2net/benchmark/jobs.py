@@ -21,7 +21,7 @@ from anomaly_u2net.benchmark.scores import TEST, score_cell
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.protocols import check_protocol, split_hash
 from anomaly_u2net.data.splits import write_split
-from anomaly_u2net.errors import DatasetError, InputError, RecipeError
+from anomaly_u2net.errors import BusyError, DatasetError, InputError, RecipeError
 from anomaly_u2net.evaluation.predictions import Predictor
 from anomaly_u2net.files import hold, sha256_json
 from anomaly_u2net.inference.segmenter import Segmenter
@@ -112,12 +112,17 @@ def execute(job: Job) -> Outcome:
     cell; another process in the folder is an error of this cell for now.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    if (done := finished(job)) is not None:
-        return done
-    found = attempt(job.name, lambda: _locked(job))
-    if isinstance(found, Failed):
-        return _failed(job, found)
-    return found
+    with FileIO(job.folder / LOCK, "a") as lock:
+        try:
+            hold(lock, job.folder)
+        except BusyError as error:  # the other process will write the result
+            return _failed(job, Failed(str(error)))
+        if (done := finished(job)) is not None:
+            return done
+        found = attempt(job.name, lambda: _made(job))
+        outcome = _failed(job, found) if isinstance(found, Failed) else found
+        outcome.save(job.folder)
+    return outcome
 
 
 def finished(job: Job) -> Outcome | None:
@@ -133,38 +138,35 @@ def finished(job: Job) -> Outcome | None:
     return found if found.error is None else None  # an error is tried again
 
 
-def _locked(job: Job) -> Outcome:
-    with FileIO(job.folder / LOCK, "a") as lock:
-        hold(lock, job.folder)
-        records = data_records(job.data, job.data.folder(), seed=job.seed)
-        check_protocol(records)
-        write_split(job.folder / "split.csv", records, root=job.data.folder())
-        predictor, costs, start = _train(job, records)
-        tests = [record for record in records if record.split == TEST]
-        if not any(record.defective for record in tests):
-            raise DatasetError(f"{job.name}: expected defective test images, found none")
-        scored = score_cell(predictor, tests, out=job.folder)
-        outcome = Outcome(
-            digest=job.digest,
-            category=job.category,
-            protocol=job.protocol,
-            method=job.method,
-            seed=job.seed,
-            numbers=scored.numbers,
-            small=scored.small,
-            costs=costs | {"milliseconds": scored.milliseconds, "gib": peak_memory()},
-            images=_images(records),
-            split_hash=split_hash(records),
-            model_hash=predictor.model_hash,
-            start=start,
-            samples=scored.samples,
-        )
-        outcome.save(job.folder)
-    return outcome
+def _made(job: Job) -> Outcome:
+    root = job.data.folder()
+    records = data_records(job.data, root, seed=job.seed)
+    check_protocol(records)
+    write_split(job.folder / "split.csv", records, root=root)
+    tests = [record for record in records if record.split == TEST]
+    if not any(record.defective for record in tests):
+        raise DatasetError(f"{job.name}: expected defective test images, found none")
+    predictor, costs, start = _train(job, records)
+    scored = score_cell(predictor, tests, out=job.folder)
+    return Outcome(
+        digest=job.digest,
+        category=job.category,
+        protocol=job.protocol,
+        method=job.method,
+        seed=job.seed,
+        numbers=scored.numbers,
+        small=scored.small,
+        costs=costs | {"milliseconds": scored.milliseconds, "gib": peak_memory()},
+        images=_images(records),
+        split_hash=split_hash(records),
+        model_hash=predictor.model_hash,
+        start=start,
+        samples=scored.samples,
+    )
 
 
 def _failed(job: Job, found: Failed) -> Outcome:
-    outcome = Outcome(
+    return Outcome(
         digest=job.digest,
         category=job.category,
         protocol=job.protocol,
@@ -173,8 +175,6 @@ def _failed(job: Job, found: Failed) -> Outcome:
         error=found.error,
         lacking=found.lacking,
     )
-    outcome.save(job.folder)
-    return outcome
 
 
 def _train(job: Job, records: Sequence[ImageRecord]) -> tuple[Predictor, dict[str, float], str]:

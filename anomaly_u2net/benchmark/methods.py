@@ -194,7 +194,7 @@ def load_benchmark(name: str, *, data_root: str | Path | None = None) -> Benchma
 def _fault(item: Any) -> str:
     """One pydantic error as one readable clause; the kind of a method is no key of the file."""
     place = [str(part) for part in item["loc"]]
-    kind = place.pop(2) if place[0] == "methods" and len(place) > 2 else None
+    kind = place.pop(2) if place[:1] == ["methods"] and len(place) > 2 else None
     key = ".".join(place)
     if item["type"] == "extra_forbidden":
         part = _KINDS[kind] if kind and len(place) == 3 else BenchmarkFile

@@ -11,9 +11,10 @@ import logging
 import math
 import os
 import time
+import urllib.request
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,21 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
         )
     kind = kinds[method.anomalib]
     takes = inspect.signature(kind).parameters
-    arguments = dict(method.arguments)
+    arguments = {
+        name: os.path.expandvars(value) if isinstance(value, str) else value
+        for name, value in method.arguments.items()
+    }
     if unknown := [name for name in arguments if name not in takes]:
         raise InputError(
             f"{method.anomalib} of anomalib has no {unknown[0]}{hint(unknown[0], takes)}"
         )
+    for name, parameter in takes.items():  # its texture images, say, which it would download
+        folder = arguments.get(name, parameter.default)
+        if name.endswith("_dir") and isinstance(folder, (str, Path)) and not Path(folder).is_dir():
+            raise ModelFileError(
+                f"the folder {name} of {method.anomalib}, {folder}, which is not here: give the "
+                f"method arguments: {{{name}: PATH}}"
+            )
     if "supervised" in takes:
         arguments.setdefault("supervised", masks)
     pre_processor = kind.configure_pre_processor((method.size, method.size))
@@ -163,13 +174,35 @@ def _heirs(kind: type) -> list[type]:
 def _with_weights(method: AnomalibMethod, make: Callable[[], Any]) -> Any:
     """What ``make`` returns; weights that it cannot find are said to be missing."""
     try:
-        return make()
+        with _offline():
+            return make()
     except OSError as error:  # no file, no network: what hubs and downloads raise
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(
-            f"weights for {method.anomalib} that are not here ({reason}): give the method weights: "
-            f"PATH of its backbone, or one of {', '.join(OFFLINE)}"
+            f"weights for {method.anomalib} that are not here ({reason}): put them where anomalib "
+            f"looks; for its backbone, if it has one, give the method weights: PATH or one of "
+            f"{', '.join(OFFLINE)}"
         ) from error
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Downloads fail at once, unless HF_HUB_OFFLINE is 0: those of hubs, and plain ones of URLs."""
+    if os.environ["HF_HUB_OFFLINE"] == "0":
+        yield
+        return
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(_Refused())
+    urllib.request.install_opener(opener)
+    try:
+        yield
+    finally:
+        urllib.request.install_opener(urllib.request.build_opener())
+
+
+class _Refused(urllib.request.BaseHandler):
+    def default_open(self, request: urllib.request.Request) -> None:
+        raise OSError(f"{request.full_url} is not downloaded unless HF_HUB_OFFLINE is set to 0")
 
 
 def _backbone(weights: str, arch: str) -> str:

@@ -31,7 +31,10 @@ TESTED = ("image_auroc", "pixel_ap", "aupro_0.30")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """numbers: at the original size. small: at 256². milliseconds: per image, the median."""
+    """numbers: at the original size. small: at 256², without intervals.
+
+    samples: of the tested numbers. milliseconds: per image, the median.
+    """
 
     numbers: Numbers
     small: Numbers
@@ -66,8 +69,8 @@ def score_cell(predictor: Predictor, tests: Sequence[ImageRecord], *, out: Path)
         predictor.calibration_hash,
         resamples=RESAMPLES,
     ).save(out / "evaluation" / TEST)
-    less = measure_predictions(small, None)
-    at_256 = category_scores(tests[0].category, *less, intervals=True)
+    less = measure_predictions(small, None, intervals=False)
+    at_256 = category_scores(tests[0].category, *less, intervals=False)
     return Scored(
         {name: whole.numbers[name] for name in RANKING},
         {name: at_256.numbers[name] for name in RANKING},

@@ -45,7 +45,7 @@ def line(row: Row) -> list[str]:
         row.start or "n/a",
         str(len(row.seeds)),
         *(_number(row.numbers.get(name)) for name in NUMBERS),
-        *(_number(row.differences.get(name), "+.3f") for name in TESTED),
+        *(_difference(row, name) for name in TESTED),
         *(_number(row.small.get(name)) for name in SMALL),
         *(_cost(row.costs.get(name), form) for name, (_, form) in COSTS.items()),
         "; ".join(row.notes),
@@ -124,7 +124,7 @@ def to_latex(table: BenchmarkTable) -> str:
         for row in (one for one in table.rows if one.protocol == protocol):
             name = f"{row.method} (published)" if row.published else row.method
             cells = [_number(row.numbers.get(n)) for n in shown]
-            cells += [_number(row.differences.get(n), "+.3f") for n in shown]
+            cells += ["" if row.published else _difference(row, n) for n in shown]
             rows.append(" & ".join(map(latex, [name, *cells])) + r" \\")
         parts.append(
             "\n".join(
@@ -164,6 +164,13 @@ def _number(one: Mean | None, form: str = ".3f") -> str:
     if one.low is not None and one.high is not None:
         text += f" ({one.low:{form}} to {one.high:{form}})"
     return text
+
+
+def _difference(row: Row, name: str) -> str:
+    """To the best peer; a row that has the number, but nothing to be compared with, is that peer."""
+    if name not in row.differences and row.numbers.get(name) is not None:
+        return "best peer" if row.peer else "n/a"
+    return _number(row.differences.get(name), "+.3f")
 
 
 def _cost(value: Number, form: str) -> str:

@@ -1,0 +1,286 @@
+"""A benchmark from the file to the table: kept, gone on with, failed; nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
+from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
+from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.data.splits import read_split
+from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
+from anomaly_u2net.evaluation import evaluate
+from anomaly_u2net.files import hold
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.types import Image, ImageRecord, ScoreMap
+
+evaluation = import_module("anomaly_u2net.evaluation.evaluate")  # the package has its name too
+METHODS = ("ours", "U-Net", "PatchCore")
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the package catches it."""
+
+
+@dataclass(frozen=True)
+class Bright:
+    """Bright pixels are defective; ``noise`` (of gray levels) moves them, ``scale`` is any."""
+
+    noise: float
+    scale: float = 1.0
+    calibration: None = None
+    model_hash: str = "bright"
+    recipe_hash: str = "r"
+    calibration_hash: str = ""
+
+    def predict_scored(self, image: Image) -> tuple[ScoreMap, float]:
+        rng = np.random.default_rng(int(image.sum()))
+        found = image[..., 0] + self.noise * rng.normal(size=image.shape[:2])
+        found = (self.scale * found).astype(np.float32)
+        return found, float(found.mean())
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The cells that are "trained", by name; each becomes a `Bright` with noise of its own."""
+    done: list[str] = []
+
+    def train(job: Job, records: Sequence[ImageRecord]) -> Any:
+        done.append(job.name)
+        noise = {"ours": 60.0, "U-Net": 200.0, "PatchCore": 120.0}[job.method] + 9 * job.seed
+        costs = {"minutes": 0.5 + job.seed, "steps": 7.0}
+        return Bright(noise, scale=30.0 if job.method == "PatchCore" else 1.0), costs, "scratch"
+
+    monkeypatch.setattr(jobs, "_train", train)
+    return done
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1000 of each number take longer than all the rest."""
+    for module in (scores, evaluation):
+        monkeypatch.setattr(module, "RESAMPLES", 40)
+
+
+@pytest.fixture
+def data(own_data: Path) -> Path:
+    """The tiny data set with enough test images for intervals: 7 good, 6 defective."""
+    for category in ("plate", "sheet"):
+        for label, count in (("good", 4), ("spot", 3)):
+            for number in range(count):
+                name = f"{label}/train_{label}_{number}.png"
+                (own_data / category / "train" / name).rename(own_data / category / "test" / name)
+    return own_data
+
+
+@pytest.fixture
+def bench(tiny_recipe: Recipe, data: Path, tmp_path: Path) -> BenchmarkFile:
+    """One of the two categories: two protocols, three methods, two seeds."""
+    tiny_recipe.save(tmp_path / "tiny.yaml")
+    return BenchmarkFile.from_dict(
+        {
+            "name": "mine",
+            "data": {
+                "root": str(data),
+                "categories": ["plate"],
+                "calibration_fraction": 0,
+                "validation_fraction": 0,
+            },
+            "protocols": ["given", "kshot-1"],
+            "seeds": [0, 1],
+            "methods": {
+                "ours": {"recipe": str(tmp_path / "tiny.yaml")},
+                "U-Net": {
+                    "recipe": str(tmp_path / "tiny.yaml"),
+                    "arch": "smp/unet-resnet18",
+                    "set": {"model.width": None, "model.depth": None},
+                },
+                "PatchCore": {"anomalib": "Patchcore"},
+            },
+        }
+    )
+
+
+@pytest.fixture
+def both(bench: BenchmarkFile) -> BenchmarkFile:
+    """The same with both categories."""
+    return bench.model_copy(update={"data": bench.data.model_copy(update={"categories": None})})
+
+
+def test_cells_are_all_combinations_seed_by_seed(both: BenchmarkFile, tmp_path: Path) -> None:
+    found = plan_jobs(both, tmp_path / "out")
+    assert len(found) == 2 * 2 * 3 * 2
+    assert [job.seed for job in found] == [0] * 12 + [1] * 12
+    assert [job.name for job in found[:4]] == [
+        "plate, given, ours, seed 0",
+        "plate, given, U-Net, seed 0",
+        "plate, given, PatchCore, seed 0",
+        "plate, kshot-1, ours, seed 0",
+    ]
+    assert len({job.digest for job in found}) == len({job.folder for job in found}) == 24
+    recipe = found[3].spec
+    assert isinstance(recipe, Recipe)
+    assert (recipe.data.categories, recipe.data.protocol, recipe.seed) == (["plate"], "kshot-1", 0)
+
+
+def test_the_whole_table(both: BenchmarkFile, trained: list[str], tmp_path: Path) -> None:
+    table = run_benchmark(both, tmp_path / "out")
+    assert len(trained) == len(set(trained)) == 24
+    assert [(row.protocol, row.method) for row in table.rows] == [
+        (protocol, name) for protocol in ("given", "kshot-1") for name in METHODS
+    ]
+    ours, _, patchcore = table.rows[:3]
+    assert ours.seeds == (0, 1)
+    assert not ours.notes
+    assert ours.costs["minutes"] == 1.0
+    assert table.best["given"]["pixel_ap"] == "PatchCore"
+    assert "pixel_ap" not in patchcore.differences
+    assert table.hashes["given"] != table.hashes["kshot-1"]
+    written = sorted(path.name for path in (tmp_path / "out").glob("benchmark.*"))
+    assert written == [f"benchmark.{kind}" for kind in ("csv", "json", "md", "tex", "yaml")]
+    assert json.loads((tmp_path / "out" / "benchmark.json").read_text()) == table.to_dict()
+    saved = yaml.safe_load((tmp_path / "out" / "benchmark.yaml").read_text())
+    assert BenchmarkFile.from_dict(saved) == both
+
+
+def test_the_numbers_of_a_cell_are_those_of_evaluate(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    job = plan_jobs(bench, tmp_path / "out")[2]
+    outcome = execute(job)
+    records = read_split(job.folder / "split.csv", job.data.folder(), only="test")
+    expected = evaluate(Bright(120.0, scale=30.0), records)
+    for name, number in outcome.numbers.items():
+        assert number == expected.mean_numbers[name]
+    assert outcome.images == {"test": [7, 6], "train": [6, 3], "calibration": [4, 1]}
+    saved = json.loads((job.folder / "evaluation" / "test" / "evaluation.json").read_text())
+    assert saved["mean"]["pixel_ap"]["value"] == expected.mean["pixel_ap"]
+    loaded = Outcome.load(job.folder)
+    assert loaded == outcome
+    assert loaded is not None
+    for name, one in outcome.samples.items():
+        assert np.array_equal(loaded.samples[name].samples, one.samples, equal_nan=True)
+
+
+def test_a_kill_after_some_cells_is_gone_on_from(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        assert total == 12
+        if done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_benchmark(bench, tmp_path / "out", on_cell=kill)
+    assert len(trained) == 5
+    assert "plate" in (tmp_path / "out" / "benchmark.csv").read_text()  # what there is, is told
+    table = run_benchmark(bench, tmp_path / "out")
+    assert len(trained) == len(set(trained)) == 12
+    whole = run_benchmark(bench, tmp_path / "other")
+    strip = [replace(row, costs={}) for row in table.rows]
+    assert strip == [replace(row, costs={}) for row in whole.rows]
+
+
+def test_a_failed_cell_is_a_row_with_its_error_and_is_tried_again(
+    bench: BenchmarkFile,
+    trained: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = jobs._train
+
+    def fail(job: Job, records: Sequence[ImageRecord]) -> Any:
+        if job.method == "U-Net" and job.seed == 1:
+            raise MemoryError("no | room")
+        if job.method == "PatchCore":
+            raise MissingExtra("peers", "anomalib")
+        return train(job, records)
+
+    monkeypatch.setattr(jobs, "_train", fail)
+    table = run_benchmark(bench, tmp_path / "out")
+    ours, unet, patchcore = table.rows[:3]
+    assert ours.seeds == (0, 1)
+    assert unet.seeds == (0,)
+    assert unet.notes == ("failed: MemoryError: no | room",)
+    assert patchcore.seeds == ()
+    lacking = "n/a: needs anomalib is not installed: pip install 'anomaly_u2net[peers]'"
+    assert patchcore.notes == (lacking,)
+    assert table.best["given"]["pixel_ap"] == "U-Net"
+    assert ours.differences["pixel_ap"] is not None
+    text = (tmp_path / "out" / "benchmark.md").read_text()
+    assert r"failed: MemoryError: no \| room" in text
+    assert lacking in text
+    monkeypatch.setattr(jobs, "_train", train)
+    trained.clear()
+    again = run_benchmark(bench, tmp_path / "out")
+    assert len(trained) == 6
+    assert all(row.seeds == (0, 1) and not row.notes for row in again.rows)
+
+
+def test_another_benchmark_in_the_folder(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    run_benchmark(bench, tmp_path / "out")
+    changed = bench.model_copy(update={"max_minutes": 1.0})
+    trained.clear()
+    with pytest.raises(InputError, match=r"PatchCore-seed0|ours-seed0") as found:
+        run_benchmark(changed, tmp_path / "out")
+    assert "holds a cell of another benchmark" in str(found.value)
+    assert "give another --out, or remove that folder" in str(found.value)
+    assert trained == []
+    path = plan_jobs(bench, tmp_path / "out")[0].folder / "result.json"
+    path.write_text("{}")
+    with pytest.raises(InputError, match="remove it, and the cell is made again"):
+        run_benchmark(bench, tmp_path / "out")
+
+
+def test_a_cell_that_another_process_works_at(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    job = plan_jobs(bench, tmp_path / "out")[0]
+    job.folder.mkdir(parents=True)
+    with (job.folder / jobs.LOCK).open("ab", buffering=0) as lock:
+        hold(lock, job.folder)
+        found = execute(job)
+    assert "another process is writing there" in found.reason
+    assert trained == []
+    assert not (job.folder / "result.json").exists()  # the other one writes it
+    assert execute(job).error is None
+
+
+def test_refused_before_anything_is_trained(bench: BenchmarkFile, tmp_path: Path) -> None:
+    ours = bench.methods["ours"]
+    for change, text in (
+        ({"data.card": "demo"}, "methods.ours sets data.card: data, seed and name are the bench"),
+        ({"train.step": 3}, "methods.ours under given: recipe: unknown key 'train.step'"),
+    ):
+        method = ours.model_copy(update={"set": change})
+        with pytest.raises(RecipeError, match=text):
+            plan_jobs(bench.model_copy(update={"methods": {"ours": method}}), tmp_path)
+    twins = {"a b": ours, "a/b": ours}
+    with pytest.raises(InputError, match="rename one of the methods"):
+        plan_jobs(bench.model_copy(update={"methods": twins}), tmp_path)
+
+
+def test_peak_memory_is_of_this_process() -> None:
+    peak = peak_memory()
+    assert peak is not None
+    assert 0.01 < peak < 100
+
+
+def test_here_is_one_after_another(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    planned = plan_jobs(bench, tmp_path / "out")[:2]
+    first = next(iter(here(planned)))
+    assert first[0] == planned[0]
+    assert trained == [planned[0].name]

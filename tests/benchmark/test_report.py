@@ -1,0 +1,191 @@
+"""The table of a benchmark, from cells made by hand: means, differences, files."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from anomaly_u2net.benchmark import BenchmarkFile
+from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.report import NUMBERS, SMALL, Mean, make_table
+from anomaly_u2net.benchmark.writers import header, latex, line, to_csv, to_latex, to_markdown
+from anomaly_u2net.evaluation import Measured
+from anomaly_u2net.metrics import (
+    Resampled,
+    paired_difference,
+    resampled,
+    sampled_difference,
+    scores_by_image,
+)
+
+BENCH = BenchmarkFile.from_dict(
+    {
+        "name": "mine",
+        "data": {"root": "parts"},
+        "protocols": ["given"],
+        "seeds": [0, 1],
+        "methods": {
+            "ours_1 & co": {"recipe": "folder"},
+            "A": {"anomalib": "Padim"},
+            "B": {"anomalib": "Patchcore"},
+        },
+        "published": [
+            {
+                "method": "C",
+                "protocol": "given",
+                "numbers": {"pixel_ap": 0.75},
+                "source": "a paper, table 1",
+            }
+        ],
+    }
+)
+
+
+def cell(method: str, seed: int, category: str, ap: float, **changes: Any) -> Outcome:
+    """Pixel AP ap ± 1/16, resampled to ap - 1/16, ap, ap + 1/16; nothing else is known."""
+    samples = Resampled(ap, np.repeat([ap - 1 / 16, ap, ap + 1 / 16], 20))
+    numbers = dict.fromkeys(NUMBERS) | {"pixel_ap": Measured(ap, ap - 1 / 16, ap + 1 / 16)}
+    made = Outcome(
+        digest="d",
+        category=category,
+        protocol="given",
+        method=method,
+        seed=seed,
+        numbers=numbers,
+        small=dict.fromkeys(SMALL) | {"pixel_ap": Measured(ap / 2)},
+        costs={"minutes": 1.0 + seed, "steps": 10.0, "milliseconds": 5.0 + seed, "gib": None},
+        split_hash=f"{category}{seed}",
+        start="scratch",
+        samples={"pixel_ap": samples},
+    )
+    return replace(made, **changes)
+
+
+def cells() -> list[Outcome]:
+    """Two categories, two seeds. B is the best peer; A has lost a category with seed 1."""
+    aps = {
+        "ours_1 & co": [(0.5, 0.75), (0.75, 1.0)],
+        "A": [(0.25, 0.25), (0.5, 0.5)],
+        "B": [(0.5, 0.5), (0.5, 0.75)],
+    }
+    found = [
+        cell(name, seed, category, ap)
+        for name, seeds in aps.items()
+        for seed, values in enumerate(seeds)
+        for category, ap in zip(("x", "y"), values, strict=True)
+    ]
+    lost = next(c for c in found if (c.method, c.seed, c.category) == ("A", 1, "y"))
+    error = Outcome("d", "y", "given", "A", 1, error="weights of a net", lacking=True)
+    return [error if c is lost else c for c in found]
+
+
+def test_means_over_categories_then_seeds() -> None:
+    ours, a, b, c = make_table(BENCH, cells()).rows
+    found = ours.numbers["pixel_ap"]
+    assert found is not None
+    assert found.value == 0.75  # of 0.625 and 0.875
+    assert found.std == pytest.approx(0.25 / math.sqrt(2))
+    # two independent categories: √2 / 2 of the width of one, the same with both seeds
+    assert found.low == pytest.approx(0.75 - math.sqrt(2) / 32)
+    assert ours.small["pixel_ap"] == Mean(0.375, pytest.approx(0.125 / math.sqrt(2)))
+    assert ours.costs == {"minutes": 1.5, "steps": 10.0, "milliseconds": 6.0, "gib": None}
+    assert ours.numbers["image_auroc"] is None
+    assert (a.seeds, b.seeds) == ((0,), (0, 1))
+    assert a.numbers["pixel_ap"] == Mean(
+        0.25, None, pytest.approx(0.25 - math.sqrt(2) / 32), pytest.approx(0.25 + math.sqrt(2) / 32)
+    )
+    assert a.notes == ("n/a: needs weights of a net",)
+    assert (c.method, c.published) == ("C", "a paper, table 1")
+
+
+def test_differences_are_to_the_best_peer_of_the_same_seed() -> None:
+    table = make_table(BENCH, cells())
+    assert table.best == {"given": {"pixel_ap": "B"}}
+    ours, a, b, _ = table.rows
+    found = ours.differences["pixel_ap"]
+    assert found is not None
+    assert found.value == pytest.approx((0.125 + 0.25) / 2)
+    assert (found.low, found.high) == (pytest.approx(found.value), pytest.approx(found.value))
+    assert a.differences["pixel_ap"].value == pytest.approx(-0.25)  # type: ignore[union-attr]
+    assert b.differences == {}
+
+
+def test_other_test_images_have_no_difference() -> None:
+    made = [replace(c, split_hash="other") if c.method == "B" else c for c in cells()]
+    assert make_table(BENCH, made).rows[0].differences == {"pixel_ap": None}
+
+
+def test_kept_resamples_say_what_the_paired_bootstrap_says() -> None:
+    """And what an independent one says: drawn by hand, AUROC by scikit-learn."""
+    rng, labels = np.random.default_rng(3), np.arange(80) % 2
+    part = rng.normal(size=80)
+    a, b = (labels * step + part + rng.normal(size=80) for step in (1.5, 0.7))
+    groups = [f"g{i // 2}" for i in range(80)]
+    numbers = [scores_by_image(x, labels).auroc() for x in (a, b)]
+    for grouping in (None, groups):
+        kept = [resampled(n, groups=grouping) for n in numbers]
+        assert sampled_difference(*kept) == paired_difference(*numbers, groups=grouping)
+    draws = rng.integers(80, size=(500, 80))
+    oracle = [
+        roc_auc_score(labels[d], a[d]) - roc_auc_score(labels[d], b[d])
+        for d in draws
+        if 0 < labels[d].sum() < 80
+    ]
+    found = sampled_difference(*(resampled(n) for n in numbers))
+    assert (found.low, found.high) == pytest.approx(np.quantile(oracle, [0.025, 0.975]), abs=0.03)
+    assert found.value == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b))
+
+
+def test_markdown() -> None:
+    table = make_table(BENCH, cells())
+    ours, a, b, published = (dict(zip(header(), line(r), strict=True)) for r in table.rows)
+    assert ours["pixel AP"] == "0.750 ± 0.177 (0.706 to 0.794)"
+    assert ours["Δ pixel AP"] == "+0.188 ± 0.088 (+0.188 to +0.188)"
+    assert ours["pixel AP at 256²"] == "0.375 ± 0.088"
+    assert (ours["seeds"], ours["ms per image"], ours["GiB"]) == ("2", "6", "n/a")
+    assert (a["Δ pixel AP"], b["Δ pixel AP"]) == ("-0.250 (-0.250 to -0.250)", "best peer")
+    assert b["Δ image AUROC"] == "n/a"
+    assert a["note"] == "n/a: needs weights of a net"
+    assert published["seeds"] == "published"
+    assert published["pixel AP"] == "0.750"
+    assert published["image AUROC"] == published["Δ pixel AP"] == published["GiB"] == ""
+    assert published["note"] == "not run here: a paper, table 1"
+    text = to_markdown(table)
+    assert "best peer B (pixel AP)" in text
+    assert table.hashes["given"][:12] in text
+    rows = [one for one in text.splitlines() if one.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_csv() -> None:
+    rows = list(csv.DictReader(to_csv(make_table(BENCH, cells())).splitlines()))
+    kinds = [row["kind"] for row in rows]
+    assert kinds == ["mean"] * 3 + ["published"] + ["cell"] * 12
+    assert (rows[0]["pixel_ap"], rows[0]["image_auroc"]) == ("0.75", "n/a")
+    assert (rows[0]["seed"], rows[0]["peer"], rows[1]["peer"]) == ("0 1", "False", "True")
+    assert rows[3]["note"] == "a paper, table 1"
+    assert (rows[4]["category"], rows[4]["pixel_ap_low"]) == ("x", "0.4375")
+    lost = [row for row in rows if row["note"].startswith("n/a: needs")]
+    assert [row["kind"] for row in lost] == ["mean", "cell"]
+
+
+def test_latex() -> None:
+    text = to_latex(make_table(BENCH, cells()))
+    assert r"ours\_1 \& co & n/a & 0.750 $\pm$ 0.177" in text
+    assert r"C (published) & n/a & 0.750" in text
+    assert text.count(r"\\") == 1 + 4
+    body = text[: text.index("\n% ")]
+    assert body.isascii()
+    assert latex("50 % {x} #1 ~^\\ $") == (
+        r"50 \% \{x\} \#1 \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
+    )
+    for row in body.splitlines():
+        if row.endswith(r"\\"):
+            assert len(re.findall(r"(?<!\\)&", row)) == 6
