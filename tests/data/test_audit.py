@@ -174,6 +174,14 @@ def test_a_mask_on_nothing_visible_and_soft_edges(part: Path) -> None:
     assert set(unseen) <= {"train_cut_3"}
 
 
+def test_a_mask_on_a_blank_picture_is_named(part: Path) -> None:
+    save(np.full(SIZE, 110), part / "train/cut/train_cut_3.png")
+    found = only(look(part))
+    assert (found.check, found.severity) == ("mask_unseen", "warning")
+    assert names(found) == [["train_cut_3", "train_cut_3_mask"]]
+    assert found.items[0].note == "contrast 0.00; 100% of 99 other places have as much"
+
+
 def test_where_a_mask_means_nothing_its_place_is_uniform() -> None:
     """By chance a share of x has at most x elsewhere: it is a permutation test."""
     mask = np.zeros(SIZE, bool)
@@ -218,8 +226,8 @@ def test_defects_too_small_for_the_input(part: Path) -> None:
     result = only(look(part, size=(64, 64)))  # 4 px become 2
     assert result.text.startswith("6 of 9 (67 %) defect regions are under 3 px wide at 64²")
     assert "Use input.size 256 (0% under 3 px there)" in result.advice
-    stretched = look(part, size=(96, 128), fit="stretch").named("defect_size")[0]
-    assert stretched.numbers["histogram"] == {"cut": [0, 0, 6, 0, 3, 0, 0]}
+    stretched = look(part, size=(96, 64), fit="stretch").named("defect_size")[0]  # half as wide
+    assert stretched.numbers["histogram"] == {"cut": [0, 6, 0, 3, 0, 0, 0]}
 
 
 def test_images_too_large_to_be_taken_as_they_are(
@@ -230,7 +238,9 @@ def test_images_too_large_to_be_taken_as_they_are(
         mask[30:33, 40:70] = 255
         save(mask, part / f"ground_truth/cut/train_cut_{number}_mask.png")
     advice = only(look(part, size=(32, 32))).advice
-    assert advice.endswith("256 (0% under 3 px there), or input.fit native with crops (augment.crop).")
+    assert advice.endswith(
+        "256 (0% under 3 px there), or input.fit native with crops (augment.crop)."
+    )
     for module in (geometry, sizes):
         monkeypatch.setattr(module, "MAX_NATIVE_PIXELS", SIZE[0] * SIZE[1] - 1)
     assert only(look(part, size=(32, 32))).advice == "Use input.size 256 (0% under 3 px there)."
@@ -270,6 +280,13 @@ def test_drift_of_light(part: Path) -> None:
     few = look(part).named("drift")[0]
     assert few.severity == "info"
     assert "too few independent good images to compare training (8) with test (4)" in few.text
+
+
+def test_images_of_one_group_count_once(part: Path) -> None:
+    rows = [f"train/good/train_good_{n}.png,{n // 4}" for n in range(8)]
+    (part / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    found = look(part).named("drift")[0]
+    assert "to compare training (2) with test (8); 5 of each" in found.text
 
 
 def test_groups_of_other_sizes_are_no_drift(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_card_that_lists_images_in_a_file_has_no_groups(tmp_path: Path) -> Non
     (tmp_path / "split_csv").mkdir()
     columns = "object,split,label,image,mask"
     (tmp_path / "split_csv/1cls.csv").write_text(f"{columns}\ncandle,train,normal,a.jpg,\n")
-    with pytest.raises(DatasetError, match="card 'visa' finds the images by .*1cls.csv and reads"):
+    with pytest.raises(DatasetError, match=r"card 'visa' finds .*1cls\.csv and reads"):
         groups_folder(tmp_path, load_card("visa"))
 
 

@@ -32,7 +32,7 @@ def copy_findings(category: str, seen: Sequence[SeenImage]) -> Copies:
     equal = [(group[0], i) for group in pixels for i in group[1:]]
     found = join_pairs(len(seen), [*equal, *near])
     joined = join_pairs(len(seen), [*equal, *near, *_given(seen)])
-    near_only = [group for group in found if group not in set(pixels)]  # the others are named as copies
+    near_only = sorted(set(found) - set(pixels))  # the others are named as copies
     across = [group for group in near_only if len(_splits(seen, group)) > 1]
     inside = [group for group in near_only if len(_splits(seen, group)) == 1]
     known = [group for group in inside if _one_group(seen, group)]
