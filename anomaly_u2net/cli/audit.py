@@ -66,20 +66,23 @@ def audit(
     shape = _input(recipe, size, fit)
     known = load_card(card)
     records = index_dataset(path, card=known)
+    folder = audit_report.groups_folder(path, known) if write_groups is not None else None
+    doubts = _doubts(run, path) if run else None
     with show.progress() as bar:
         task = bar.add_task("looking", total=len(records), note="")
         result = look_through(
             records, fit=shape.fit, size=shape.size, on_image=lambda _: bar.advance(task)
         )
-    doubts = _doubts(run, path) if run else None
     if doubts is not None:
         result = result.with_findings(doubts.findings())
     written: list[Path] = []
     if out is not None:
         written += audit_report.write_report(result, out, root=path, doubts=doubts)
-    if write_groups is not None:
+    if write_groups is not None and folder is not None:
         column = known.groups.column if known.groups else "group"
-        audit_report.write_groups(result, write_groups, records=records, column=column)
+        audit_report.write_groups(
+            result, write_groups, records=records, folder=folder, column=column
+        )
         written.append(write_groups)
     if as_json:
         show.print_json(result.to_dict(path))

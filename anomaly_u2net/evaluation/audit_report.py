@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from anomaly_u2net.data.audit import EDGES, SEVERITIES, Audit, Finding, Item, group_rows, shown
+from anomaly_u2net.data.cards import Card
 from anomaly_u2net.data.images import read_image, read_mask
+from anomaly_u2net.data.index import find_places
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.evaluation.label_noise import SAY, Doubts, doubt_picture
 from anomaly_u2net.files import write_aside, write_json, write_text
@@ -53,23 +55,42 @@ def write_report(
     return [folder / name for name in names]
 
 
+def groups_folder(root: str | Path, card: Card) -> Path:
+    """The folder of the one category in ``root``: its groups.csv lies there.
+
+    Raises `DatasetError` for several categories, each of which has a groups.csv of its own, and for
+    a card that reads none.
+    """
+    places = find_places(Path(root), card)
+    if len(places) != 1:
+        raise DatasetError(
+            "expected one category, whose groups go into the groups.csv in its folder; found "
+            f"{', '.join(sorted(places))}: audit one category's folder at a time"
+        )
+    folder = next(iter(places.values()))
+    if not folder.is_dir():
+        raise DatasetError(
+            f"expected a category with a folder of its own for its groups.csv; card {card.name!r} "
+            f"finds the images by {folder} and reads no groups: leave --write-groups out"
+        )
+    return folder
+
+
 def write_groups(
-    audit: Audit, file: str | Path, *, records: Sequence[ImageRecord], column: str = "group"
+    audit: Audit,
+    file: str | Path,
+    *,
+    records: Sequence[ImageRecord],
+    folder: str | Path,
+    column: str = "group",
 ) -> int:
     """Write the groups of one category as `index_dataset` reads them; how many groups there are.
 
-    Columns file and ``column`` (as the card states it). Groups that were given and groups that were
-    found are joined where they share an image, so that none is lost. Raises `DatasetError` for
-    records of several categories: each has a groups.csv of its own.
+    Columns file, relative to ``folder`` (see `groups_folder`), and ``column`` (as the card states
+    it). Groups that were given and groups that were found are joined where they share an image, so
+    that none is lost.
     """
-    categories = sorted({record.category for record in records})
-    if len(categories) != 1:
-        raise DatasetError(
-            "expected one category, whose groups go into the groups.csv in its folder; found "
-            f"{', '.join(categories) or 'no images'}: audit one category's folder at a time"
-        )
-    root = records[0].path.parents[2]  # <category>/<split>/<label>/<file>
-    rows = group_rows(audit.joined, [record.path for record in records], root=root)
+    rows = group_rows(audit.joined, [record.path for record in records], root=Path(folder))
     with write_aside(file) as aside, aside.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerows([("file", column), *rows])
@@ -136,5 +157,6 @@ def _row(item: Item) -> list[Image]:
 
 def _with_mask(item: Item) -> list[Image]:
     """An image without and with its mask outlined."""
-    image, mask = read_image(item.files[0]), read_mask(item.files[1])
+    image = read_image(item.files[0])
+    mask = read_mask(item.files[1], values=item.mask_values)
     return [image, outline(image, [(mask, TRUE)])]

@@ -56,7 +56,7 @@ class Doubt:
 
     strength: 0..1, the mean over the R runs that held the image out of how sure each is. Of
     ``missed_mask`` that is the peak of its map; of ``more_than_marked`` the peak of the regions
-    above `OPPOSITE` that do not touch the mask; of ``unseen_defect`` 1 less the peak under the
+    above `OPPOSITE` that do not touch the mask, 0 without one; of ``unseen_defect`` 1 less the peak under the
     mask. by_run: (R,) these values. runs: (R,) their folders.
     """
 
@@ -171,7 +171,7 @@ def _strengths(score_map: ScoreMap, mask: Mask) -> dict[Kind, float]:
     near = cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
     found: dict[Kind, float] = {"unseen_defect": 1 - float(score_map[mask].max())}
     labels, _ = label_regions(smooth >= OPPOSITE)
-    apart = ~np.isin(labels, np.unique(labels[near]))  # a region that runs on is no second one
-    if apart.any():
-        found["more_than_marked"] = float(smooth[apart].max())
+    # A region that runs on from the mask is no second one.
+    apart = (labels > 0) & ~np.isin(labels, np.unique(labels[near]))
+    found["more_than_marked"] = float(smooth[apart].max(initial=0))
     return found

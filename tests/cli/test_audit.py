@@ -27,14 +27,14 @@ def test_a_problem_ends_with_1_and_is_named_first(cli: Cli, own_data: Path, tmp_
     code, out, _ = cli("data", "audit", own_data / "plate", *options)
     assert code == 1
     lines = out.splitlines()
-    assert lines[0].startswith("warning  copies plate: 2 images in 1 groups: the same picture")
+    assert lines[0].startswith("warning  copies plate: 2 images in 1 group: the same picture")
     assert lines[1].strip() == "train/good/train_good_0.png, train/good/twice.png: train/good"
     assert lines[2].strip() == "→ Keep one of each."
     assert lines[-1].startswith(f"written: {out_folder / 'audit.md'}, {out_folder / 'audit.json'}")
     assert groups.read_text().count(",0001") == 2
     code, out, _ = cli("data", "audit", own_data, "--size", 64, "--fail-on", "error", "--json")
     assert code == 0
-    assert json.loads(out)["counts"]["warning"] == 2
+    assert json.loads(out)["counts"]["warning"] == 1
 
 
 def test_labels_are_judged_by_runs(cli: Cli, tiny_run: Path, tiny_data: Path) -> None:

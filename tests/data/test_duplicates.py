@@ -172,6 +172,10 @@ def test_files(tmp_path: Path, write_png: Callable[[np.ndarray, Path], None]) ->
 
 
 def test_recall_against_the_known_groups_of_magnetic_tile() -> None:
+    """Recall by images, groups and pairs: groups.csv chains unlike tiles, so they are far apart.
+
+    The table in docs/learn/audit.md says all of them.
+    """
     data = os.environ.get("ANOMALY_U2NET_DATA")
     if not data:
         pytest.skip("set ANOMALY_U2NET_DATA to the folder that holds magnetic_tile/")
@@ -186,9 +190,16 @@ def test_recall_against_the_known_groups_of_magnetic_tile() -> None:
     )
     partner = listed.any(axis=1)
     assert (alike & listed).any(axis=1)[partner].mean() >= 0.95  # images, of those with a partner
-    assert alike[listed & same].mean() >= 0.95  # pairs; the list also chains unlike tiles
-    assert alike[same].mean() >= 0.9  # pairs of one tile, listed or not
-    assert (listed | same)[alike].mean() >= 0.95  # precision
+    groups = [known == group for group in set(known[partner])]
+    assert all(alike[np.ix_(group, group)].any() for group in groups)  # at least a pair of each
+    assert np.mean([len(set(found[group])) == 1 for group in groups]) >= 0.9  # groups, whole
+    assert alike[listed].mean() == pytest.approx(0.41, abs=0.03)  # pairs, all of them
+    sizes = listed.sum(axis=1) + 1
+    assert alike[listed & (sizes < 30)].mean() >= 0.88  # pairs, but of the three that are chained
+    assert alike[listed & same].mean() >= 0.95  # pairs that the file names confirm
+    assert alike[same].mean() >= 0.9  # pairs of one tile by name, listed or not
+    assert listed[alike].mean() == pytest.approx(0.81, abs=0.03)  # precision, by the list alone
+    assert (listed | same)[alike].mean() >= 0.95  # precision, by either
 
 
 def tiles(stems: list[str]) -> np.ndarray:

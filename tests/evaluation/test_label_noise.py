@@ -30,10 +30,15 @@ def test_strengths_by_hand() -> None:
     here[4:10, 4:10] = there[25:35, 25:35] = True
     assert _strengths(score_map, none) == {"missed_mask": pytest.approx(0.9)}
     right = _strengths(score_map, here)
-    assert right == {"unseen_defect": pytest.approx(0.1)}  # the region runs on from the mask
+    assert right == {  # the region runs on from the mask
+        "unseen_defect": pytest.approx(0.1),
+        "more_than_marked": 0,
+    }
     wrong = _strengths(score_map, there)
     assert wrong["unseen_defect"] == 1
     assert wrong["more_than_marked"] == pytest.approx(0.9)
+    everywhere = _strengths(np.full((40, 40), 0.9, np.float32), here)
+    assert everywhere["more_than_marked"] == 0  # one region over all of the image
 
 
 def spoil(run: Path, record: ImageRecord, spoiled: np.ndarray, root: Path) -> None:

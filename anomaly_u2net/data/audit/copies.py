@@ -18,11 +18,10 @@ from anomaly_u2net.data.duplicates import SIDE, alike_pairs, join_pairs
 class Copies:
     """The findings of one category, and its images in groups of two or more: indexes into it.
 
-    found: by what they look like. joined: by that, and by the groups that were given.
+    By what they look like, and by the groups that were given.
     """
 
     findings: list[Finding]
-    found: list[tuple[int, ...]]
     joined: list[tuple[int, ...]]
 
 
@@ -33,8 +32,9 @@ def copy_findings(category: str, seen: Sequence[SeenImage]) -> Copies:
     equal = [(group[0], i) for group in pixels for i in group[1:]]
     found = join_pairs(len(seen), [*equal, *near])
     joined = join_pairs(len(seen), [*equal, *near, *_given(seen)])
-    across = [group for group in found if len(_splits(seen, group)) > 1]
-    inside = [group for group in found if len(_splits(seen, group)) == 1]
+    near_only = sorted(set(found) - set(pixels))  # the others are named as copies
+    across = [group for group in near_only if len(_splits(seen, group)) > 1]
+    inside = [group for group in near_only if len(_splits(seen, group)) == 1]
     known = [group for group in inside if _one_group(seen, group)]
     within = [group for group in inside if not _one_group(seen, group)]
     unlike = [group for group in found if len({seen[i].record.label == "good" for i in group}) > 1]
@@ -44,7 +44,7 @@ def copy_findings(category: str, seen: Sequence[SeenImage]) -> Copies:
     findings = [
         _finding(
             seen, torn, "error", "copies_across_splits", category,
-            f"the same picture lies in several splits ({same} groups hold the same file)",
+            f"the same picture lies in several splits ({same} of {len(torn)} to the byte)",
             "Keep each picture in one split: a test on trained images proves nothing.",
         ),
         _finding(
@@ -75,7 +75,7 @@ def copy_findings(category: str, seen: Sequence[SeenImage]) -> Copies:
             "",
         ),
     ]  # fmt: skip
-    return Copies([finding for finding in findings if finding.items], found, joined)
+    return Copies([finding for finding in findings if finding.items], joined)
 
 
 def copies_across_categories(seen: Sequence[SeenImage]) -> list[Finding]:
@@ -107,7 +107,7 @@ def _finding(
         severity,  # type: ignore[arg-type]
         check,
         category,
-        f"{images} images in {len(groups)} groups: {what}",
+        f"{images} images in {len(groups)} group{'' if len(groups) == 1 else 's'}: {what}",
         advice,
         tuple(_item(seen, group) for group in sorted(groups, key=lambda g: (-len(g), g))),
         {"images": images, "groups": len(groups)},

@@ -64,9 +64,10 @@ def shift(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> Shift:
     for _ in range(10):
         picks = rng.permuted(np.broadcast_to(own, (batch, len(own))), axis=1)
         far += int((_distances(pooled, picks) >= distance - 1e-12).sum())
+    varies = bool(np.ptp(a) or np.ptp(b))
     squares = len(a) * np.var(a) + len(b) * np.var(b)
     spread = float(np.sqrt(squares / max(1, len(pooled) - 2)))
-    effect = float(np.mean(b) - np.mean(a)) / spread if spread > 0 else None
+    effect = float(np.mean(b) - np.mean(a)) / spread if varies else None
     return Shift(distance, effect, (1 + far) / (1 + 10 * batch))
 
 
@@ -94,7 +95,7 @@ def drift_findings(
         ]  # fmt: skip
     found = []
     for name, (unit, measure) in _MEASURED.items():
-        a, b = (np.array([np.mean([measure(one) for one in u]) for u in s]) for s in (train, test))
+        a, b = (_measures(units, measure) for units in (train, test))
         difference = shift(a, b)
         if difference.p * len(_MEASURED) < P and difference.distance >= DISTANCE:
             found.append(
@@ -109,6 +110,13 @@ def drift_findings(
                 )
             )  # fmt: skip
     return found
+
+
+def _measures(
+    units: list[list[SeenImage]], measure: Callable[[SeenImage], float]
+) -> NDArray[np.float64]:
+    """The mean of each unit. Rounded: means of equal numbers differ in their last bits."""
+    return np.round([np.mean([measure(one) for one in unit]) for unit in units], 6)
 
 
 def _words(found: Shift) -> str:

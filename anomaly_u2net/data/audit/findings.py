@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from anomaly_u2net.errors import InputError
+from anomaly_u2net.types import MaskValues
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -17,12 +18,14 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 class Item:
     """One thing found: the files it is about, the worst first, and what was seen of it.
 
-    value: what items are ranked by; ``None`` where there is no order.
+    value: what items are ranked by; ``None`` where there is no order. mask_values: how the mask among
+    the files is read.
     """
 
     files: tuple[Path, ...]
     note: str = ""
     value: float | None = None
+    mask_values: MaskValues = "white"
 
 
 @dataclass(frozen=True, slots=True)

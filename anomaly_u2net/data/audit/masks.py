@@ -55,7 +55,12 @@ def mask_findings(category: str, seen: Sequence[SeenImage]) -> list[Finding]:
             "warning", "mask_large", category,
             f"{share(len(large), whole)} masks mark more than half of the image",
             "Look at them: black and white may be swapped.",
-            _ranked([Item(one.files, f"{_cover(m):.0%} marked", _cover(m)) for one, m in large]),
+            _ranked(
+                [
+                    Item(one.files, f"{_cover(m):.0%} marked", _cover(m), one.record.mask_values)
+                    for one, m in large
+                ]
+            ),
         ),
         _unseen(category, masks),
         _between(category, masks),
@@ -70,6 +75,7 @@ def _unseen(category: str, masks: list[tuple[SeenImage, SeenMask]]) -> Finding:
             one.files,
             f"contrast {s.contrast:.2f}; {s.elsewhere:.0%} of {s.places} other places have as much",
             s.elsewhere,
+            one.record.mask_values,
         )
         for one, s in judged
         if s.elsewhere > UNSEEN

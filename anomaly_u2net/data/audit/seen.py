@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 
 from anomaly_u2net.data.audit.visibility import Standing, standing
 from anomaly_u2net.data.duplicates import thumbnail
-from anomaly_u2net.data.images import read_image, read_mask
+from anomaly_u2net.data.images import image_files, read_image, read_mask
 from anomaly_u2net.errors import ImageError, MaskError
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.metrics.regions import label_regions
@@ -25,7 +25,7 @@ from anomaly_u2net.types import Image, ImageRecord, Mask
 class SeenMask:
     """A mask: its size (H, W), marked pixels, and the R regions it has.
 
-    between: pixels that are neither black nor white. widths: (R,), see `region_widths`.
+    between: pixels that are neither black nor white, 0 of label numbers. widths: (R,), see `region_widths`.
     standing: how its largest region stands out; ``None`` where that cannot be said.
     """
 
@@ -122,17 +122,22 @@ def _look_at(record: ImageRecord) -> SeenImage:
 
 def _look_at_mask(record: ImageRecord, gray: NDArray[np.uint8]) -> SeenMask:
     assert record.mask is not None
-    mask = read_mask(record.mask)
-    values = read_image(record.mask)[..., 0]
-    between = int(((values > 0) & (values < 255)).sum()) if values.max() > 1 else 0
+    mask = read_mask(record.mask, values=record.mask_values)
     fits = mask.shape == gray.shape and mask.any() and not mask.all()
     return SeenMask(
         size=mask.shape,
         marked=int(mask.sum()),
-        between=between,
+        between=_between(record.mask) if record.mask_values == "white" else 0,
         widths=region_widths(mask),
         standing=standing(gray, mask) if fits else None,
     )
+
+
+def _between(path: Path) -> int:
+    """Pixels of a mask, or of a folder of masks, that are neither black nor white."""
+    files = image_files(path) if path.is_dir() else [path]
+    planes = (read_image(file)[..., 0] for file in files)
+    return sum(int(((v > 0) & (v < 255)).sum()) for v in planes if v.max() > 1)
 
 
 def _pixel_hash(image: Image) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anomaly_u2net.data.audit.findings import Finding, Item, share
 from anomaly_u2net.data.audit.seen import SeenImage
-from anomaly_u2net.data.geometry import Fit, plan
+from anomaly_u2net.data.geometry import MAX_NATIVE_PIXELS, Fit, plan
 from anomaly_u2net.errors import ImageError
 from anomaly_u2net.types import GOOD
 
@@ -57,7 +57,7 @@ def size_findings(
             _advice(drawn, fit, size) if many else "",
             tuple(
                 Item(one.files, f"widest region {widths[one].max():.1f} px {place}",
-                     float(-widths[one].max()))
+                     float(-widths[one].max()), one.record.mask_values)
                 for one in sorted(lost, key=lambda one: float(widths[one].max()))
             ),
             {"place": place, "under": THIN, "edges": EDGES, "histogram": _histogram(widths)},
@@ -138,19 +138,20 @@ def _place(fit: Fit, size: tuple[int, int]) -> str:
 
 
 def _advice(drawn: Sequence[SeenImage], fit: Fit, size: tuple[int, int]) -> str:
-    own = np.concatenate([_widths(one, "native", size) for one in drawn])
+    masks = [one.mask for one in drawn if one.mask is not None]
+    own = np.concatenate([mask.widths for mask in masks])
     at_most = float((own < THIN).mean())
     if fit == "native" or at_most > MANY:
         return (
             f"The images themselves hold no more: {at_most:.0%} are under {THIN:g} px there. Take "
             "sharper or closer pictures, or draw masks as wide as the defects."
         )
+    native = max(mask.size[0] * mask.size[1] for mask in masks) <= MAX_NATIVE_PIXELS
+    crops = "input.fit native with crops (augment.crop)"
     for side in _SIDES:
         if side > max(size):
             thin = np.concatenate([_widths(one, "letterbox", (side, side)) for one in drawn]) < THIN
             if thin.mean() <= MANY:
-                return (
-                    f"Use input.size {side} ({thin.mean():.0%} under {THIN:g} px there), or "
-                    "input.fit native with crops (augment.crop)."
-                )
-    return "Use input.fit native with crops (augment.crop), or cut the images into tiles."
+                larger = f"Use input.size {side} ({thin.mean():.0%} under {THIN:g} px there)"
+                return f"{larger}, or {crops}." if native else f"{larger}."
+    return f"Use {crops}, or cut the images into tiles." if native else "Cut the images into tiles."

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: Good images that are tried for a defect before a generator is given up on.
 IMAGES = 20
-#: Images that are kept in memory: good ones are drawn from again and again.
-KEPT = 64
+#: Images that are kept in memory, with their masks: of 12 megapixels each, 0.8 GB.
+KEPT = 16
 ABOUT = "made.json"
 
 
