@@ -16,9 +16,10 @@ from anomaly_u2net.errors import InputError
 Cli = Callable[..., tuple[int, str, str]]
 VERBS = [
     [],
-    ["train"], ["compare"], ["evaluate"], ["calibrate"], ["score"], ["overlay"],
+    ["train"], ["compare"], ["benchmark"], ["evaluate"], ["calibrate"], ["score"], ["overlay"],
     ["recipe"], ["recipe", "list"], ["recipe", "show"], ["recipe", "check"],
-    ["data"], ["data", "demo"], ["data", "cards"], ["data", "count"],
+    ["data"], ["data", "demo"], ["data", "cards"], ["data", "count"], ["data", "check"],
+    ["data", "split"], ["data", "publish"], ["data", "synthesize"], ["data", "audit"],
 ]  # fmt: skip
 
 
