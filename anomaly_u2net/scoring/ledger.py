@@ -115,7 +115,7 @@ class Ledger:
         try:
             write_csv(rows, self.folder / CSV_NAME)
             write_parquet(rows, self.folder / PARQUET_NAME)
-        except OSError as error:
+        except (OSError, InputError) as error:
             raise InputError(
                 f"{self.folder}: expected to write {CSV_NAME} and {PARQUET_NAME}, got {error}; "
                 f"all rows are kept in {JOURNAL_NAME}: close programs that have the tables open "
