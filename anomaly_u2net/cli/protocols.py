@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,19 +22,32 @@ def split(
     protocol: Annotated[str, typer.Option(help="As kshot-10; see the page Protocols.")],
     card: Card = "folder",
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other masks.")] = 0,
+    near_copies: Annotated[
+        Literal["keep", "leave"],
+        typer.Option(help="leave: test images that look like training images are not tested."),
+    ] = "keep",
     as_json: Json = False,
 ) -> None:
     """Write who is trained on and who is tested by a protocol, checked for leaks."""
+    from anomaly_u2net.data.duplicates import picture_groups
     from anomaly_u2net.data.index import index_dataset
-    from anomaly_u2net.data.protocols import check_protocol, split_by_protocol
+    from anomaly_u2net.data.protocols import (
+        check_protocol,
+        split_by_protocol,
+        without_near_copies,
+    )
     from anomaly_u2net.data.published import split_facts
     from anomaly_u2net.data.splits import write_split
 
     records = index_dataset(root, card=card)
     chosen = split_by_protocol(records, protocol, seed=seed)
     check_protocol(chosen)
+    groups = picture_groups(records)
+    if near_copies == "leave":
+        chosen = without_near_copies(chosen, groups, protocol=protocol)
     write_split(out, chosen, root=root)
-    _show([split_facts(records, chosen, protocol=protocol, seed=seed)], out, as_json=as_json)
+    facts = split_facts(records, chosen, groups, protocol=protocol, seed=seed)
+    _show([facts], out, as_json=as_json)
 
 
 def publish(

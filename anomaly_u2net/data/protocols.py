@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from anomaly_u2net.data.images import image_files
 from anomaly_u2net.data.index import few
@@ -102,6 +103,33 @@ def check_protocol(records: Sequence[ImageRecord]) -> None:
                 "use a protocol other than given: it takes them out of the test"
             )
     check_disjoint(record_hashes(rest).keys(), records)
+
+
+def near_copies(records: Iterable[ImageRecord], groups: Mapping[Path, int]) -> list[ImageRecord]:
+    """The test images that show, as it seems, what an image on the training side shows.
+
+    ``groups``: image → group, of those alike (`picture_groups` of the whole data set).
+    """
+    records = list(records)
+    rest = {groups[r.path] for r in records if r.split != "test" and r.path in groups}
+    return [r for r in records if r.split == "test" and groups.get(r.path) in rest]
+
+
+def without_near_copies(
+    records: Sequence[ImageRecord], groups: Mapping[Path, int], *, protocol: str
+) -> list[ImageRecord]:
+    """``records`` without their `near_copies`; how many leave the test is logged.
+
+    Raises ``DatasetError`` when no good or no defective image of a category is left to test.
+    """
+    leave = {record.path for record in near_copies(records, groups)}
+    kept = [record for record in records if record.path not in leave]
+    for category in sorted({record.category for record in records}):
+        own = [record for record in records if record.category == category]
+        _log_left(category, [r for r in own if r.path in leave], "look like training images")
+        left = [record for record in kept if record.category == category]
+        _check_tested(left, own, category, protocol=f"{protocol} without near copies")
+    return kept
 
 
 def split_hash(records: Iterable[ImageRecord]) -> str:
@@ -246,15 +274,17 @@ def _without_shared_groups(sides: dict[int, ImageRecord], category: str) -> dict
     """``sides`` without the test images whose group is on the other side as well."""
     groups = {r.group for r in sides.values() if r.split != "test"} - {None}
     leave = {i for i, r in sides.items() if r.split == "test" and r.group in groups}
-    if leave:
-        logger.warning(
-            "category %r: %d good and %d defective test images leave the test, because their group "
-            "is on the training side",
-            category,
-            sum(not sides[i].defective for i in leave),
-            sum(sides[i].defective for i in leave),
-        )
+    _log_left(category, [sides[i] for i in leave], "are of a group on the training side")
     return {i: record for i, record in sides.items() if i not in leave}
+
+
+def _log_left(category: str, leave: Sequence[ImageRecord], why: str) -> None:
+    if leave:
+        defective = sum(record.defective for record in leave)
+        logger.warning(
+            "category %r: %d good and %d defective test images leave the test, because they %s",
+            *(category, len(leave) - defective, defective, why),
+        )
 
 
 def _check_enough(found: int, protocol: Protocol, *, category: str, of: str) -> None:

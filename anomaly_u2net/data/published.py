@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from anomaly_u2net.data.protocols import check_protocol, split_by_protocol, split_hash
+from anomaly_u2net.data.duplicates import picture_groups
+from anomaly_u2net.data.protocols import (
+    check_protocol,
+    near_copies,
+    split_by_protocol,
+    split_hash,
+)
 from anomaly_u2net.data.splits import write_split
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.types import ImageRecord
@@ -27,7 +33,11 @@ INDEX = "index.csv"
 
 
 class SplitFacts(NamedTuple):
-    """One split in numbers of images; left: test images that it took out of the test."""
+    """One split in numbers of images.
+
+    left: test images that it took out of the test. near_copies: those still tested that look like
+    an image on the training side.
+    """
 
     protocol: str
     seed: int
@@ -36,14 +46,19 @@ class SplitFacts(NamedTuple):
     test_good: int
     test_defective: int
     left: int
+    near_copies: int
     hash: str
 
 
 def split_facts(
-    records: Sequence[ImageRecord], split: Sequence[ImageRecord], *, protocol: str, seed: int
+    records: Sequence[ImageRecord],
+    split: Sequence[ImageRecord],
+    groups: Mapping[Path, int],
+    *,
+    protocol: str,
+    seed: int,
 ) -> SplitFacts:
-    """The facts of ``split``, which ``protocol`` made of ``records``."""
-
+    """The facts of ``split``, which ``protocol`` made of ``records``, alike as ``groups`` say."""
     count = Counter((r.split, r.defective) for r in split)
     given = {r.path for r in records if r.split == "test"}
     tested = {r.path for r in split if r.split == "test"}
@@ -55,6 +70,7 @@ def split_facts(
         count["test", False],
         count["test", True],
         len(given - tested),
+        len(near_copies(split, groups)),
         split_hash(split),
     )
 
@@ -74,12 +90,13 @@ def publish_splits(
 
     Raises what ``split_by_protocol`` and ``check_protocol`` raise; nothing is written then.
     """
+    groups = picture_groups(records)
     made = {}
     for protocol in protocols:
         for seed in seeds[:1] if protocol in SEEDLESS else seeds:
             split = split_by_protocol(records, protocol, seed=seed)
             check_protocol(split)
-            facts = split_facts(records, split, protocol=protocol, seed=seed)
+            facts = split_facts(records, split, groups, protocol=protocol, seed=seed)
             made[facts] = [r for r in split if r.split == "train" and r.defective]
     for facts, chosen in made.items():
         if chosen:

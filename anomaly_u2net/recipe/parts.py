@@ -26,6 +26,11 @@ class DataRecipe(Part):
         description="given, kshot-K, hard-TYPE-K, third, full, full-fold1of5 or good_only: which "
         "defects are trained on",
     )
+    near_copies: Literal["keep", "leave"] = Field(
+        "keep",
+        description="leave: test images that look like a training image leave the test; "
+        "groups.csv and equal bytes are heeded anyway",
+    )
     calibration_fraction: Fraction = Field(0.2, description="of train/, held out for thresholds")
     validation_fraction: Fraction = Field(
         0.1, description="of train/, held out to choose the model"
@@ -47,6 +52,11 @@ class DataRecipe(Part):
             raise ValueError(
                 f"borrow_defects {self.borrow_defects} and protocol {self.protocol} both say which "
                 "defects are trained on: leave one of them out"
+            )
+        if self.near_copies == "leave" and self.borrow_defects:
+            raise ValueError(
+                f"near_copies leave heeds no borrow_defects ({self.borrow_defects}): choose the "
+                "masks by a protocol, as kshot-10"
             )
         return self
 

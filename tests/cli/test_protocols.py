@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from anomaly_u2net.data.images import read_image
 from anomaly_u2net.data.splits import read_split
 
 Cli = Callable[..., tuple[int, str, str]]
+Write = Callable[[np.ndarray, Path], None]
 
 
 def test_split_is_written_and_counted(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
@@ -28,13 +32,13 @@ def test_split_is_written_and_counted(cli: Cli, tiny_data: Path, tmp_path: Path)
     assert "train defective" in printed
 
 
-def test_the_name_of_a_protocol_is_shown_whole(cli: Cli, tmp_path: Path) -> None:
+def test_the_name_of_a_protocol_is_shown_whole(cli: Cli, tmp_path: Path, write_png: Write) -> None:
     for name in ("train/good/0", "train/good/1", "test/good/0", "test/glue_strip/0", "test/cut/0"):
         path = tmp_path / "bolt" / f"{name}.png"
         mask = tmp_path / "bolt" / "ground_truth" / path.parent.name / "0_mask.png"
         for file in (path, mask) if mask.parent.name != "good" else (path,):
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(name)
+            write_png(np.full((8, 8, 3), len(name), np.uint8), file)
     code, printed, _ = cli(
         *("data", "split", tmp_path / "bolt", "--protocol", "hard-glue_strip-1"),
         *("--out", tmp_path / "split.csv"),
@@ -61,6 +65,26 @@ def test_a_split_that_leaks_is_not_written(cli: Cli, own_data: Path, tmp_path: P
     assert code == 3
     assert "found 1 of 13 with the same bytes" in err
     assert not out.exists()
+
+
+def test_test_images_that_look_like_training_images_are_counted_and_may_leave(
+    cli: Cli, own_data: Path, tmp_path: Path, write_png: Write
+) -> None:
+    plate = own_data / "plate"
+    darker = read_image(plate / "train" / "good" / "train_good_0.png") * 0.8
+    write_png(darker.astype(np.uint8), plate / "test" / "good" / "copy.png")
+    counts = {}
+    for choice in ("keep", "leave"):
+        out = tmp_path / f"{choice}.csv"
+        code, printed, err = cli(
+            *("data", "split", own_data, "--protocol", "full", "--out", out, "--json"),
+            *("--near-copies", choice),
+        )
+        assert code == 0, err
+        [facts] = json.loads(printed)
+        tested = [r.path.name for r in read_split(out, own_data) if r.split == "test"]
+        counts[choice] = (facts["near_copies"], facts["left"], "copy.png" in tested)
+    assert counts == {"keep": (1, 0, True), "leave": (0, 1, False)}
 
 
 def test_publish(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from anomaly_u2net.data.duplicates import (
     alike_pairs,
     join_pairs,
     near_duplicates,
+    picture_groups,
     thumbnail,
 )
 from anomaly_u2net.data.images import read_image
@@ -169,6 +170,20 @@ def test_files(tmp_path: Path, write_png: Callable[[np.ndarray, Path], None]) ->
     (tmp_path / "copy.png").write_bytes(b"")
     with pytest.raises(ImageError, match="empty"):
         near_duplicates([copy])
+
+
+def test_picture_groups_are_of_one_category_each(
+    tmp_path: Path, write_png: Callable[[np.ndarray, Path], None]
+) -> None:
+    rng = np.random.default_rng(5)
+    disc, plate = part(rng), part(rng)
+    shots = {"a0": disc, "a1": plate, "a2": disc * 0.9, "b0": disc, "b1": plate, "b2": plate * 0.8}
+    for name, plane in shots.items():
+        write_png(shot(plane), tmp_path / f"{name}.png")
+    records = [ImageRecord(tmp_path / f"{n}.png", n[0], "train", "good") for n in shots]
+    groups = {path.stem: group for path, group in picture_groups(records).items()}
+    assert groups.keys() == {"a0", "a2", "b1", "b2"}
+    assert groups["a0"] == groups["a2"] != groups["b1"] == groups["b2"]
 
 
 def test_recall_against_the_known_groups_of_magnetic_tile() -> None:

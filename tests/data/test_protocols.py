@@ -13,7 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from anomaly_u2net.data.index import index_dataset
-from anomaly_u2net.data.protocols import check_protocol, split_by_protocol, split_hash
+from anomaly_u2net.data.protocols import (
+    check_protocol,
+    near_copies,
+    split_by_protocol,
+    split_hash,
+    without_near_copies,
+)
 from anomaly_u2net.data.splits import split_records
 from anomaly_u2net.errors import DatasetError, InputError, LeakError
 from anomaly_u2net.types import ImageRecord, Split
@@ -179,6 +185,34 @@ def test_masks_of_groups_that_train_already_come_first() -> None:
         split = split_by_protocol(records, "kshot-1", seed=seed)
         assert [r.group for r in split if r.split == "train" and r.defective] == ["a"]
         assert sides(split)["test", "dent"] == 9
+
+
+def test_near_copies_of_what_trains_leave_the_test_by_their_looks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    records = TESTED + images(2, "good", "validation")
+    split = split_by_protocol(records, "hard-cut-1", seed=0)
+    [chosen] = (r.path for r in split if r.split == "train" and r.defective)
+    looks = {
+        **{r.path: 0 for r in records if r.path == chosen or r.path.name == "test000.png"},
+        **{r.path: 1 for r in records if r.label == "cut" and r.path != chosen},  # of no part
+        **{r.path: 2 for r in records if r.split == "validation" or r.path.name == "test001.png"},
+    }
+    found = near_copies(split, looks)
+    assert {(r.path.name, r.label) for r in found} == {
+        (name, label)
+        for label in ("good", "dent", "hole")
+        for name in ("test000.png", "test001.png")
+    }
+    none = "after the protocol hard-cut-1 without near copies, found 4 and 0"
+    with pytest.raises(DatasetError, match=none):
+        without_near_copies([r for r in split if r.label != "dent"], looks, protocol="hard-cut-1")
+    with caplog.at_level(logging.WARNING):
+        kept = without_near_copies(split, looks, protocol="hard-cut-1")
+    assert "2 good and 4 defective test images leave the test, because they look" in caplog.text
+    assert near_copies(kept, looks) == []
+    left = {("test", "good"): 4, ("test", "dent"): 4}
+    assert sides(kept) | {("test", "hole"): 2} == sides(split) | left
 
 
 def test_folds_keep_groups_whole() -> None:

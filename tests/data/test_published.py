@@ -39,7 +39,7 @@ def test_the_files_hold_the_chosen_masks_and_the_index_counts(
     assert len(chosen) == 4  # of two categories
     read_again = read_split(tmp_path / "kshot-2-seed1.csv", tiny_data, check_bytes=True)
     assert [r.path for r in read_again] == [r.path for r in chosen]
-    assert facts[1] == SplitFacts("kshot-2", 1, 20, 4, 6, 6, 0, split_hash(split))
+    assert facts[1] == SplitFacts("kshot-2", 1, 20, 4, 6, 6, 0, 0, split_hash(split))
     assert [row["hash"] for row in read(tmp_path / INDEX)] == [one.hash for one in facts]
 
 
