@@ -103,7 +103,9 @@ def test_files_and_names(tmp_path: Path) -> None:
 
 
 def test_which_benchmarks_ship() -> None:
-    assert [path.stem for path in SHIPPED] == ["bsdata", "demo", "magnetic_tile"]
+    assert [path.stem for path in SHIPPED] == [
+        *("bsdata", "demo", "ksdd2", "magnetic_tile", "mvtec_ad"),
+    ]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
