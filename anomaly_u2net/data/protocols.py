@@ -11,6 +11,7 @@ does every test image of a group that is on the training side.
 ``kshot-K``          K masks a category, held-out ones among them: K // (number of types) of each
                      type, the rest from all
 ``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
+``listed-K``         the K masks that the authors list in a file beside the images (KSDD2)
 ``third``            the first third (rounded down) of each type, by file name
 ``full``             every mask of the data set's own training part
 ``full-fold1of5``    for sets without one: groups dealt into five folds; this one is tested, the
@@ -33,6 +34,7 @@ from pathlib import Path
 
 from anomaly_u2net.data.images import image_files
 from anomaly_u2net.data.index import few
+from anomaly_u2net.data.mask_lists import listed_masks
 from anomaly_u2net.data.splits import (
     check_disjoint,
     hash_rank,
@@ -213,6 +215,18 @@ def _hard(pool: dict[int, ImageRecord], protocol: Protocol, ranked: list[int]) -
     return set(own[: protocol.shots])
 
 
+def _listed(pool: dict[int, ImageRecord], protocol: Protocol, _: list[int]) -> set[int]:
+    folder = next(iter(pool.values())).path.parent.parent
+    names = listed_masks(folder, protocol.shots)
+    chosen = {i for i, record in pool.items() if record.path.stem in names}
+    if len(chosen) != protocol.shots:
+        raise DatasetError(
+            f"category {_category(pool)!r}: expected {protocol.shots} defect images in training that "
+            f"the list in {folder} names, found {len(chosen)}; is it the list of this data set?"
+        )
+    return chosen
+
+
 def _third(pool: dict[int, ImageRecord], _: Protocol, ranked: list[int]) -> set[int]:
     by_label: dict[str, list[int]] = defaultdict(list)
     for i in sorted(ranked, key=lambda i: (pool[i].path.name, str(pool[i].path))):
@@ -234,6 +248,7 @@ def _none(_: dict[int, ImageRecord], __: Protocol, ___: list[int]) -> set[int]:
 CHOICES: dict[str, Callable[[dict[int, ImageRecord], Protocol, list[int]], set[int]]] = {
     "kshot": _kshot,
     "hard": _hard,
+    "listed": _listed,
     "third": _third,
     "good_only": _none,
 }

@@ -23,12 +23,13 @@ from anomaly_u2net.data.protocols import (
 )
 from anomaly_u2net.data.splits import write_split
 from anomaly_u2net.files import write_aside
+from anomaly_u2net.recipe.protocol import parse_protocol
 from anomaly_u2net.types import ImageRecord
 
 #: What is published for a set, for the seeds 0, 1 and 2.
 PROTOCOLS = ("kshot-1", "kshot-5", "kshot-10", "good_only")
-#: Those where the seed chooses nothing.
-SEEDLESS = ("given", "full", "third", "good_only")
+#: Kinds of protocols where the seed chooses nothing.
+SEEDLESS = ("given", "full", "listed", "third", "good_only")
 INDEX = "index.csv"
 
 
@@ -93,7 +94,7 @@ def publish_splits(
     groups = picture_groups(records)
     made = {}
     for protocol in protocols:
-        for seed in seeds[:1] if protocol in SEEDLESS else seeds:
+        for seed in seeds[:1] if parse_protocol(protocol).kind in SEEDLESS else seeds:
             split = split_by_protocol(records, protocol, seed=seed)
             check_protocol(split)
             facts = split_facts(records, split, groups, protocol=protocol, seed=seed)

@@ -23,8 +23,8 @@ class DataRecipe(Part):
     categories: list[str] | None = Field(None, description="null: all that are found")
     protocol: str = Field(
         "given",
-        description="given, kshot-K, hard-TYPE-K, third, full, full-fold1of5 or good_only: which "
-        "defects are trained on",
+        description="given, kshot-K, hard-TYPE-K, listed-K, third, full, full-fold1of5 or good_only: "
+        "which defects are trained on",
     )
     near_copies: Literal["keep", "leave"] = Field(
         "keep",

@@ -13,12 +13,15 @@ FORMS = {
     "given": r"given",
     "kshot": r"kshot-(?P<shots>[1-9]\d*)",
     "hard": r"hard-(?P<label>.+)-(?P<shots>[1-9]\d*)",
+    "listed": r"listed-(?P<shots>[1-9]\d*)",
     "third": r"third",
     "full": r"full",
     "fold": rf"full-fold(?P<fold>[1-{FOLDS}])of{FOLDS}",
     "good_only": r"good_only",
 }
-_EXAMPLES = f"given, kshot-10, hard-<type>-10, third, full, full-fold1of{FOLDS} or good_only"
+_EXAMPLES = (
+    f"given, kshot-10, hard-<type>-10, listed-16, third, full, full-fold1of{FOLDS} or good_only"
+)
 
 
 class Protocol(NamedTuple):

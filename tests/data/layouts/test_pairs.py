@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,32 @@ def test_ksdd2_without_its_copies(
     (root / "test" / "20000_GT.png").unlink()
     with pytest.raises(MaskError, match=r"1 have none: test/20000.png; looked for .*<stem>_GT.png"):
         index_dataset(root, card="ksdd2")
+
+
+def test_the_authors_list_of_masks_is_read_and_nothing_in_it_is_run(miniature: Miniature) -> None:
+    files = {f"{side}/{i}.png": 9 for side in ("train", "test") for i in range(20)}
+    files |= {f"{side}/{i}_GT.png": 255 * (i % 2) for side in ("train", "test") for i in range(20)}
+    root = miniature(files)
+    records = index_dataset(root, card="ksdd2")
+    with pytest.raises(
+        DatasetError, match=r"expected split_3.pyb or split_weakly_3.pyb, .*kshot-3"
+    ):
+        split_by_protocol(records, "listed-3", seed=0)
+    given = {1, 7, 11}
+    train = [(i, i in given or i % 2 == 0) for i in range(20)]  # good images count as marked
+    (root / "split_3.pyb").write_bytes(pickle.dumps((train, [(i, True) for i in range(20)])))
+    split = split_by_protocol(records, "listed-3", seed=0)
+    assert {r.path.name for r in split if r.defective and r.split == "train"} == {
+        *("1.png", "7.png", "11.png"),
+    }
+    assert sum(r.split == "test" for r in split) == 20
+    (root / "split_weakly_4.pyb").write_bytes(pickle.dumps((train, [])))
+    with pytest.raises(DatasetError, match=r"expected 4 defect images in training .*, found 3"):
+        split_by_protocol(records, "listed-4", seed=0)
+    for content in (pickle.dumps(Path("x")), pickle.dumps([1, 2]), b"\x80", b"", b"junk"):
+        (root / "split_3.pyb").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"split_3.pyb: expected two pickled lists of pairs"):
+            split_by_protocol(records, "listed-3", seed=0)
 
 
 def test_what_is_chosen_does_not_depend_on_the_folder_of_the_set(
