@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
@@ -19,6 +20,7 @@ from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.data.splits import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
 from anomaly_u2net.evaluation import evaluate
+from anomaly_u2net.evaluation.memory import Memory
 from anomaly_u2net.files import hold
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import Image, ImageRecord, ScoreMap
@@ -169,6 +171,40 @@ def test_the_numbers_of_a_cell_are_those_of_evaluate(
     assert loaded is not None
     for name, one in outcome.samples.items():
         assert np.array_equal(loaded.samples[name].samples, one.samples, equal_nan=True)
+
+
+def test_prediction_has_one_thread_and_the_next_training_those_of_before(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    predict = Bright.predict_scored
+
+    def spy(self: Bright, image: Image) -> tuple[ScoreMap, float]:
+        seen.add(torch.get_num_threads())
+        return predict(self, image)
+
+    monkeypatch.setattr(Bright, "predict_scored", spy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert execute(plan_jobs(bench, tmp_path / "out")[0]).error is None
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_too_little_memory_for_intervals_of_pixel_numbers(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scarce = Memory(needed=2, streamed=2, allowed=1, stated=False)
+    monkeypatch.setattr(scores, "plan_memory", lambda tests: scarce)
+    outcome = execute(plan_jobs(bench, tmp_path / "out")[0])
+    pixel, image = outcome.numbers["pixel_ap"], outcome.numbers["image_auroc"]
+    assert pixel is not None
+    assert image is not None
+    assert pixel.certified is not None
+    assert (pixel.low, image.low is None) == (None, False)
+    assert set(outcome.samples) == {"image_auroc"}
 
 
 def test_a_kill_after_some_cells_is_gone_on_from(
