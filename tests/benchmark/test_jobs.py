@@ -226,6 +226,22 @@ def test_a_kill_after_some_cells_is_gone_on_from(
     assert strip == [replace(row, costs={}) for row in whole.rows]
 
 
+def test_what_is_written_of_a_benchmark_that_was_cut_short_says_so(
+    both: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if done == 7:  # all of the first category, and ours of the second
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_benchmark(both, tmp_path / "out", on_cell=kill)
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert [(row["seeds"], row["notes"]) for row in rows[:2]] == [
+        ([0], ["not run yet: 2 of 4 cells"]),
+        ([], ["not run yet: 3 of 4 cells"]),
+    ]
+
+
 def test_a_failed_cell_is_a_row_with_its_error_and_is_tried_again(
     bench: BenchmarkFile,
     trained: list[str],
