@@ -37,7 +37,7 @@ LOCK = "cell.lock"
 class Job:
     """One cell. spec: the recipe that our loop trains by, or the model of anomalib.
 
-    out: the folder of the whole benchmark.
+    out: the folder of the whole benchmark, absolute: a cell may be made on another machine.
     """
 
     out: Path
@@ -80,7 +80,7 @@ def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
     data = bench.data.model_copy(update={"root": str(root.absolute())})
     jobs = [
         Job(
-            out=Path(out),
+            out=Path(out).absolute(),
             category=category,
             protocol=protocol,
             method=name,
@@ -116,11 +116,11 @@ def execute(job: Job) -> Outcome:
         try:
             hold(lock, job.folder)
         except BusyError as error:  # the other process will write the result
-            return _failed(job, Failed(str(error)))
+            return failed_outcome(job, Failed(str(error)))
         if (done := finished(job)) is not None:
             return done
         found = attempt(job.name, lambda: _made(job))
-        outcome = _failed(job, found) if isinstance(found, Failed) else found
+        outcome = failed_outcome(job, found) if isinstance(found, Failed) else found
         outcome.save(job.folder)
     return outcome
 
@@ -165,7 +165,8 @@ def _made(job: Job) -> Outcome:
     )
 
 
-def _failed(job: Job, found: Failed) -> Outcome:
+def failed_outcome(job: Job, found: Failed) -> Outcome:
+    """The error of ``job`` as its result."""
     return Outcome(
         digest=job.digest,
         category=job.category,

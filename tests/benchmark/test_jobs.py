@@ -118,8 +118,12 @@ def both(bench: BenchmarkFile) -> BenchmarkFile:
     return bench.model_copy(update={"data": bench.data.model_copy(update={"categories": None})})
 
 
-def test_cells_are_all_combinations_seed_by_seed(both: BenchmarkFile, tmp_path: Path) -> None:
-    found = plan_jobs(both, tmp_path / "out")
+def test_cells_are_all_combinations_seed_by_seed(
+    both: BenchmarkFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = plan_jobs(both, "out")
+    assert {job.out for job in found} == {tmp_path / "out"}  # Ray works in another folder
     assert len(found) == 2 * 2 * 3 * 2
     assert [job.seed for job in found] == [0] * 12 + [1] * 12
     assert [job.name for job in found[:4]] == [
