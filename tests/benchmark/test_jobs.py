@@ -16,7 +16,7 @@ import yaml
 
 from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
 from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
-from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.outcome import NAME, SAMPLES, Outcome
 from anomaly_u2net.data.splits import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
 from anomaly_u2net.evaluation import evaluate
@@ -293,8 +293,15 @@ def test_another_benchmark_in_the_folder(
     assert "holds a cell of another benchmark" in str(found.value)
     assert "give another --out, or remove that folder" in str(found.value)
     assert trained == []
-    path = plan_jobs(bench, tmp_path / "out")[0].folder / "result.json"
-    path.write_text("{}")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"PK\x03\x04 half a file"])
+def test_a_result_that_cannot_be_read(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, content: bytes
+) -> None:
+    job = plan_jobs(bench, tmp_path / "out")[0]
+    execute(job)
+    (job.folder / (SAMPLES if content.startswith(b"PK") else NAME)).write_bytes(content)
     with pytest.raises(InputError, match="remove it, and the cell is made again"):
         run_benchmark(bench, tmp_path / "out")
 
