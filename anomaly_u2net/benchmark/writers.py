@@ -101,7 +101,7 @@ def to_csv(table: BenchmarkTable) -> str:
         named = [kind, row.protocol, row.method, "", seeds, row.peer, row.start]
         costs = [_full(row.costs.get(name)) for name in COSTS]
         writer.writerow([*named, *_fields(means), *costs, "", "", note])
-    peers = {row.method: row.peer for row in table.rows}
+    peers = {row.method: row.peer for row in table.rows if not row.published}
     for cell in table.cells:
         found = [cell.numbers.get(n) for n in NUMBERS] + [None] * len(TESTED)
         found += [cell.small.get(n) for n in SMALL]
@@ -143,7 +143,7 @@ def to_latex(table: BenchmarkTable) -> str:
                 ]
             )
         )
-    return "\n\n".join([*parts, *(f"% {one}" for one in [caption(table)])]) + "\n"
+    return "\n\n".join([*parts, f"% {caption(table)}"]) + "\n"
 
 
 def latex(text: str) -> str:

@@ -76,6 +76,14 @@ def test_what_differs_under_a_protocol_comes_last() -> None:
             "methods.a.under has 'third', which is none of protocols: given, kshot-1",
         ),
         (
+            {
+                "published": [
+                    {"method": "a", "protocol": "full", "numbers": {"pixel_ap": 1}, "source": "b"}
+                ]
+            },
+            "published.0.protocol has 'full', which is none of protocols: given, kshot-1",
+        ),
+        (
             {"published": [{"method": "a", "protocol": "given", "numbers": {"pixel_ap": 2}}]},
             "published.0.source is missing",
         ),

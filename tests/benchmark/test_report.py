@@ -38,7 +38,7 @@ BENCH = BenchmarkFile.from_dict(
         },
         "published": [
             {
-                "method": "C",
+                "method": "ours_1 & co",
                 "protocol": "given",
                 "numbers": {"pixel_ap": 0.75},
                 "source": "a paper, table 1",
@@ -106,7 +106,7 @@ def test_means_over_categories_then_seeds() -> None:
         0.25, None, pytest.approx(0.25 - math.sqrt(2) / 32), pytest.approx(0.25 + math.sqrt(2) / 32)
     )
     assert a.notes == ("n/a: needs weights of a net",)
-    assert (c.method, c.published) == ("C", "a paper, table 1")
+    assert (c.method, c.published) == ("ours_1 & co", "a paper, table 1")
 
 
 def test_differences_are_to_the_best_peer_of_the_same_seed() -> None:
@@ -190,6 +190,7 @@ def test_csv() -> None:
     assert (rows[0]["pixel_ap"], rows[0]["image_auroc"]) == ("0.75", "n/a")
     assert (rows[0]["seed"], rows[0]["peer"], rows[1]["peer"]) == ("0 1", "False", "True")
     assert rows[3]["note"] == "a paper, table 1"
+    assert (rows[4]["method"], rows[4]["peer"]) == ("ours_1 & co", "False")  # the published one is
     assert (rows[4]["category"], rows[4]["pixel_ap_low"]) == ("x", "0.4375")
     lost = [row for row in rows if row["note"].startswith("n/a: needs")]
     assert [row["kind"] for row in lost] == ["mean", "cell"]
@@ -198,7 +199,7 @@ def test_csv() -> None:
 def test_latex() -> None:
     text = to_latex(table_of(cells()))
     assert r"ours\_1 \& co & n/a & 0.750 $\pm$ 0.177" in text
-    assert r"C (published) & n/a & 0.750" in text
+    assert r"ours\_1 \& co (published) & n/a & 0.750" in text
     assert text.count(r"\\") == 1 + 4
     body = text[: text.index("\n% ")]
     assert body.isascii()
