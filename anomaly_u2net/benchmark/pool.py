@@ -46,9 +46,9 @@ def in_processes(count: int) -> Runner:
                     process.start()
                     its_end.close()  # the process has the only one: when it dies, the pipe ends
                     alive[answer] = job, process
-                for answer in wait(list(alive)):
-                    job, process = alive.pop(answer)
-                    yield job, _outcome(job, process, answer)
+                for ready in wait(list(alive)):
+                    job, process = alive.pop(ready)
+                    yield job, _outcome(job, process, ready)
         finally:  # an interruption, or the caller has seen enough
             for _, process in alive.values():
                 process.terminate()
