@@ -95,7 +95,7 @@ class BenchmarkTable:
     """What `run_benchmark` found.
 
     best: protocol → number → the peer that differences are to. hashes: protocol → SHA-256 over the
-    hashes of its splits. cells: every outcome.
+    hashes of its splits, empty where no cell is finished. cells: every outcome.
     """
 
     name: str
@@ -135,8 +135,11 @@ def make_table(
     cells: those there are so far. categories: how many each method and seed is to have.
     """
     rows, best = [], dict[str, dict[str, str]]()
+    hashes = {}
     for protocol in bench.protocols:
         own = [cell for cell in cells if cell.protocol == protocol]
+        splits = {cell.split_hash for cell in own if cell.error is None}
+        hashes[protocol] = sha256_json(sorted(splits)) if splits else ""
         found = {
             name: _row(
                 Row(protocol, name, method.is_peer),
@@ -146,6 +149,7 @@ def make_table(
             )
             for name, method in bench.methods.items()
         }
+        found = _with_image_notes(found, own)
         best[protocol] = _best(found)
         rows += [_with_differences(row, best[protocol], own) for row in found.values()]
         rows += [
@@ -159,12 +163,6 @@ def make_table(
             for one in bench.published
             if one.protocol == protocol
         ]
-    hashes = {
-        protocol: sha256_json(
-            sorted({c.split_hash for c in cells if c.protocol == protocol and c.split_hash})
-        )
-        for protocol in bench.protocols
-    }
     return BenchmarkTable(bench.name, bench.digest, tuple(rows), best, hashes, tuple(cells))
 
 
@@ -187,6 +185,18 @@ def _row(row: Row, cells: Sequence[Outcome], categories: int, *, planned: int) -
         costs=_costs(whole),
         notes=tuple(notes),
     )
+
+
+def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict[str, Row]:
+    """The rows, with a note where methods did not see the same images: some changed in between."""
+    splits: dict[tuple[str, int], set[str]] = {}
+    for cell in (one for one in cells if one.error is None):
+        splits.setdefault((cell.category, cell.seed), set()).add(cell.split_hash)
+    places = [f"{name}, seed {seed}" for (name, seed), found in splits.items() if len(found) > 1]
+    if not places:
+        return dict(rows)
+    note = f"not on the same images as other methods: {'; '.join(places)}: make these cells anew"
+    return {name: replace(row, notes=(*row.notes, note)) for name, row in rows.items()}
 
 
 def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:

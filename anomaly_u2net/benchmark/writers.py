@@ -63,10 +63,10 @@ def caption(table: BenchmarkTable) -> str:
         "seeds. Δ: minus the best peer in that number, of the same seed, over the same resamples; "
         "an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
         "which favours it. F1-max: at the best threshold for these images, an upper bound. "
-        "Minutes: of training, on the clock. ms per image: median, one CPU thread, with resizing. "
-        "GiB: the largest process, libraries included. "
+        "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
+        "thread, with resizing. GiB: the largest process, libraries included. "
     ) + " ".join(
-        f"Protocol {protocol}: splits {table.hashes[protocol][:12]}"
+        f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
         + (f", best peer {_best(table, protocol)}." if table.best[protocol] else ".")
         for protocol in table.hashes
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,6 +17,7 @@ import yaml
 
 from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
 from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
+from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.benchmark.outcome import NAME, SAMPLES, Outcome
 from anomaly_u2net.data.splits import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
@@ -280,6 +282,38 @@ def test_a_failed_cell_is_a_row_with_its_error_and_is_tried_again(
     again = run_benchmark(bench, tmp_path / "out")
     assert len(trained) == 6
     assert all(row.seeds == (0, 1) and not row.notes for row in again.rows)
+
+
+def test_a_failed_cell_may_be_mended_in_the_file(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = jobs._train
+
+    def fail(job: Job, records: Sequence[ImageRecord]) -> Any:
+        if job.method == "PatchCore":
+            raise InputError("no such layer")
+        return train(job, records)
+
+    monkeypatch.setattr(jobs, "_train", fail)
+    run_benchmark(bench, tmp_path / "out")
+    monkeypatch.setattr(jobs, "_train", train)
+    mended = AnomalibMethod(anomalib="Patchcore", arguments={"layers": ["layer1"]})
+    changed = bench.model_copy(update={"methods": bench.methods | {"PatchCore": mended}})
+    trained.clear()
+    table = run_benchmark(changed, tmp_path / "out")
+    assert {name.split(", ")[2] for name in trained} == {"PatchCore"}
+    assert all(row.seeds == (0, 1) and not row.notes for row in table.rows)
+
+
+def test_a_category_without_test_defects(
+    bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
+) -> None:
+    job = plan_jobs(bench, tmp_path / "out")[0]
+    shutil.rmtree(data / "plate" / "test" / "spot")
+    error = execute(job).error
+    assert error is not None
+    assert "expected defective test images, found none; leave the category out" in error
+    assert trained == []
 
 
 def test_another_benchmark_in_the_folder(

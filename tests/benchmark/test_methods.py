@@ -108,6 +108,8 @@ def test_files_and_names(tmp_path: Path) -> None:
     path.write_text("[a]")
     with pytest.raises(RecipeError, match="expected a mapping at the top, got list"):
         load_benchmark(str(path))
+    with pytest.raises(RecipeError, match="expected a benchmark file in YAML, could not read it"):
+        load_benchmark(str(tmp_path / "gone.yaml"))
 
 
 def test_which_benchmarks_ship() -> None:

@@ -91,13 +91,13 @@ def test_supersimplenet_sees_masks_where_there_are_some(
         steps=2,
     )
     given = [r for r in records if masks or not (r.split == "train" and r.defective)]
-    module = peers().train_peer
-    made = module(method, given, seed=0, out=tmp_path / "out", accelerator="cpu")
+    train = peers().train_peer
+    made = train(method, given, seed=0, out=tmp_path / "out", accelerator="cpu")
     assert (made.steps, made.supervised, made.module.supervised) == (2, masks, masks)
     kept = made.module.model.feature_extractor.feature_extractor.feature_extractor.state_dict()
     assert kept
     assert all(torch.equal(value, state[key]) for key, value in kept.items())
-    again = module(method, given, seed=0, out=tmp_path / "again", accelerator="cpu")
+    again = train(method, given, seed=0, out=tmp_path / "again", accelerator="cpu")
     assert again.model_hash == made.model_hash
 
 

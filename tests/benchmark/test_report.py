@@ -123,7 +123,17 @@ def test_differences_are_to_the_best_peer_of_the_same_seed() -> None:
 
 def test_other_test_images_have_no_difference() -> None:
     made = [replace(c, split_hash="other") if c.method == "B" else c for c in cells()]
-    assert table_of(made).rows[0].differences == {"pixel_ap": None}
+    table = table_of(made)
+    assert table.rows[0].differences == {"pixel_ap": None}
+    note = "not on the same images as other methods: x, seed 0; y, seed 0; x, seed 1; y, seed 1"
+    assert all(any(note in one for one in row.notes) for row in table.rows[:3])
+
+
+def test_no_cell_has_no_hash() -> None:
+    failed = [replace(c, error="no luck", split_hash="") for c in cells()]
+    table = table_of(failed)
+    assert table.hashes == {"given": ""}
+    assert "Protocol given: splits n/a." in to_markdown(table)
 
 
 def test_a_seed_that_lacks_a_category_so_far_has_no_part_in_the_numbers() -> None:
