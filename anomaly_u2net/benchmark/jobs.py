@@ -37,7 +37,7 @@ LOCK = "cell.lock"
 class Job:
     """One cell. spec: the recipe that our loop trains by, or the model of anomalib.
 
-    out: the folder of the whole benchmark.
+    out: the folder of the whole benchmark, absolute: a cell may be made on another machine.
     """
 
     out: Path
@@ -62,7 +62,10 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides the numbers of the cell, apart from the images."""
+        """SHA-256 of all that decides the numbers of the cell, but for what files hold.
+
+        Images and weights: that methods of one seed saw the same images, the table checks.
+        """
         spec = self.spec.model_dump(mode="json")
         data = self.data.model_dump(mode="json") | {"root": None}
         limits = {"max_minutes": self.max_minutes}
@@ -80,7 +83,7 @@ def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
     data = bench.data.model_copy(update={"root": str(root.absolute())})
     jobs = [
         Job(
-            out=Path(out),
+            out=Path(out).absolute(),
             category=category,
             protocol=protocol,
             method=name,
@@ -116,26 +119,26 @@ def execute(job: Job) -> Outcome:
         try:
             hold(lock, job.folder)
         except BusyError as error:  # the other process will write the result
-            return _failed(job, Failed(str(error)))
+            return failed_outcome(job, Failed(str(error)))
         if (done := finished(job)) is not None:
             return done
         found = attempt(job.name, lambda: _made(job))
-        outcome = _failed(job, found) if isinstance(found, Failed) else found
+        outcome = failed_outcome(job, found) if isinstance(found, Failed) else found
         outcome.save(job.folder)
     return outcome
 
 
 def finished(job: Job) -> Outcome | None:
-    """What the folder of ``job`` holds; `InputError` when that is another cell's."""
+    """The numbers that the folder of ``job`` holds; `InputError` for those of another cell."""
     found = Outcome.load(job.folder)
-    if found is None:
+    if found is None or found.error is not None:  # an error is tried again
         return None
     if found.digest != job.digest:
         raise InputError(
             f"{job.folder} holds a cell of another benchmark: expected {job.digest[:12]}, found "
             f"{found.digest[:12]}: give another --out, or remove that folder"
         )
-    return found if found.error is None else None  # an error is tried again
+    return found
 
 
 def _made(job: Job) -> Outcome:
@@ -145,7 +148,10 @@ def _made(job: Job) -> Outcome:
     write_split(job.folder / "split.csv", records, root=root)
     tests = [record for record in records if record.split == TEST]
     if not any(record.defective for record in tests):
-        raise DatasetError(f"{job.name}: expected defective test images, found none")
+        raise DatasetError(
+            f"{job.name}: expected defective test images, found none; leave the category out, or "
+            "use a protocol that leaves some"
+        )
     predictor, costs, start = _train(job, records)
     scored = score_cell(predictor, tests, out=job.folder)
     return Outcome(
@@ -165,7 +171,8 @@ def _made(job: Job) -> Outcome:
     )
 
 
-def _failed(job: Job, found: Failed) -> Outcome:
+def failed_outcome(job: Job, found: Failed) -> Outcome:
+    """The error of ``job`` as its result."""
     return Outcome(
         digest=job.digest,
         category=job.category,

@@ -133,13 +133,18 @@ class BenchmarkFile(Part):
             raise ValueError(
                 f"data.protocol {self.data.protocol} changes nothing: list it under protocols"
             )
-        for name, method in self.methods.items():
-            for protocol in method.under if isinstance(method, TrainedMethod) else ():
-                if protocol not in self.protocols:
-                    raise ValueError(
-                        f"methods.{name}.under has {protocol!r}, which is none of protocols: "
-                        f"{', '.join(self.protocols)}"
-                    )
+        named = [
+            (f"methods.{name}.under", protocol)
+            for name, method in self.methods.items()
+            for protocol in (method.under if isinstance(method, TrainedMethod) else ())
+        ]
+        named += [(f"published.{n}.protocol", one.protocol) for n, one in enumerate(self.published)]
+        for where, protocol in named:
+            if protocol not in self.protocols:
+                raise ValueError(
+                    f"{where} has {protocol!r}, which is none of protocols: "
+                    f"{', '.join(self.protocols)}"
+                )
         return self
 
     @classmethod

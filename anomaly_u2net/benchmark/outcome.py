@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class Outcome:
             numbers = _numbers(found.pop("numbers"))
             samples = _samples(folder / SAMPLES, numbers)
             return cls(**found, numbers=numbers, small=small, samples=samples)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
             raise InputError(
                 f"{path}: expected the result of a benchmark cell, could not read it ({error!r}): "
                 "remove it, and the cell is made again"
@@ -108,6 +109,6 @@ def _pair(limits: list[float] | None) -> tuple[float, float] | None:
 def _samples(path: Path, numbers: Numbers) -> dict[str, Resampled]:
     if not numbers or not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         values = {name: numbers[name] for name in stored.files}
         return {n: Resampled(one.value, stored[n]) for n, one in values.items() if one is not None}

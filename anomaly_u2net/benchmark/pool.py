@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
-from anomaly_u2net.benchmark.jobs import Job, execute, finished
+from anomaly_u2net.benchmark.jobs import Job, execute, failed_outcome
 from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.run import Failed
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.resources import require_extra
 
@@ -40,13 +41,14 @@ def in_processes(count: int) -> Runner:
             while waiting or alive:
                 while waiting and len(alive) < count:
                     job = waiting.pop(0)
-                    process = context.Process(target=_work, args=(job, threads))
+                    answer, its_end = context.Pipe(duplex=False)
+                    process = context.Process(target=_work, args=(job, threads, its_end))
                     process.start()
-                    alive[process.sentinel] = job, process
-                for sentinel in wait(list(alive)):
-                    job, process = alive.pop(sentinel)
-                    process.join()
-                    yield job, _outcome(job, process.exitcode)
+                    its_end.close()  # the process has the only one: when it dies, the pipe ends
+                    alive[answer] = job, process
+                for ready in wait(list(alive)):
+                    job, process = alive.pop(ready)
+                    yield job, _outcome(job, process, ready)
         finally:  # an interruption, or the caller has seen enough
             for _, process in alive.values():
                 process.terminate()
@@ -58,33 +60,43 @@ def in_processes(count: int) -> Runner:
 def on_ray(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
     """As tasks of the Ray cluster that is set up, or of a local one.
 
-    All machines see ``--out`` and the data under the same paths. Raises `MissingExtra` without ray.
+    All machines see ``--out`` and the data under the same paths. A task that dies is an error of
+    its cell alone. Raises `MissingExtra` without ray.
     """
     require_extra("ray", "ray")
     import ray
+    from ray.exceptions import RayError
 
     ray.init(ignore_reinit_error=True)
     task = ray.remote(max_calls=1)(execute)  # a new process for each, so that its memory is its own
     waiting = {task.remote(job): job for job in jobs}
     while waiting:
         (done, *_), _ = ray.wait(list(waiting), num_returns=1)
-        yield waiting.pop(done), ray.get(done)
+        job = waiting.pop(done)
+        try:
+            outcome = ray.get(done)
+        except RayError as error:
+            outcome = failed_outcome(job, Failed(f"{type(error).__name__}: {error}"))
+        yield job, outcome
 
 
-def _work(job: Job, threads: int) -> None:
+def _work(job: Job, threads: int, answer: Connection) -> None:
     """What a process does."""
     import torch
 
     torch.set_num_threads(threads)
-    execute(job)
+    answer.send(execute(job))
 
 
-def _outcome(job: Job, code: int | None) -> Outcome:
-    """What the process left behind."""
-    found = finished(job)
-    if found is None:
-        found = Outcome.load(job.folder)
-    if code == 0 and found is not None:
+def _outcome(job: Job, process: Any, answer: Any) -> Outcome:
+    """What the process says, or that it died before it could."""
+    try:
+        found: Outcome | None = answer.recv()
+    except (EOFError, OSError):
+        found = None
+    answer.close()
+    process.join()
+    if found is not None:
         return found
-    died = f"its process ended with code {code}: too little memory, or killed from outside"
-    return Outcome(job.digest, job.category, job.protocol, job.method, job.seed, error=died)
+    died = f"its process ended with code {process.exitcode}"
+    return failed_outcome(job, Failed(f"{died}: too little memory, or killed from outside"))

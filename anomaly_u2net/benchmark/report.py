@@ -5,6 +5,7 @@ C categories, S seeds. A number of a row is the mean over categories, then over 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +60,8 @@ class Row:
     """A method under a protocol; ``published`` names the source where it was not run here.
 
     seeds: those with all categories. numbers, small, costs: ``None`` where undefined.
-    differences: to the best peer, which ``best`` names by number. notes: what failed, or is n/a.
+    differences: to the best peer, which ``best`` names by number. notes: what failed, is
+    n/a, or was not run yet.
     """
 
     protocol: str
@@ -93,7 +95,7 @@ class BenchmarkTable:
     """What `run_benchmark` found.
 
     best: protocol → number → the peer that differences are to. hashes: protocol → SHA-256 over the
-    hashes of its splits. cells: every outcome.
+    hashes of its splits, empty where no cell is finished. cells: every outcome.
     """
 
     name: str
@@ -125,15 +127,29 @@ class BenchmarkTable:
         return [Path(folder) / f"benchmark.{kind}" for kind in (*kinds, "json")]
 
 
-def make_table(bench: BenchmarkFile, cells: Sequence[Outcome]) -> BenchmarkTable:
-    """Rows in the order of the file, published ones behind those that were run."""
+def make_table(
+    bench: BenchmarkFile, cells: Sequence[Outcome], *, categories: int
+) -> BenchmarkTable:
+    """Rows in the order of the file, published ones behind those that were run.
+
+    cells: those there are so far. categories: how many each method and seed is to have.
+    """
     rows, best = [], dict[str, dict[str, str]]()
+    hashes = {}
     for protocol in bench.protocols:
         own = [cell for cell in cells if cell.protocol == protocol]
+        splits = {cell.split_hash for cell in own if cell.error is None}
+        hashes[protocol] = sha256_json(sorted(splits)) if splits else ""
         found = {
-            name: _row(protocol, name, method.is_peer, [c for c in own if c.method == name])
+            name: _row(
+                Row(protocol, name, method.is_peer),
+                [c for c in own if c.method == name],
+                categories,
+                planned=categories * len(bench.seeds),
+            )
             for name, method in bench.methods.items()
         }
+        found = _with_image_notes(found, own)
         best[protocol] = _best(found)
         rows += [_with_differences(row, best[protocol], own) for row in found.values()]
         rows += [
@@ -147,33 +163,40 @@ def make_table(bench: BenchmarkFile, cells: Sequence[Outcome]) -> BenchmarkTable
             for one in bench.published
             if one.protocol == protocol
         ]
-    hashes = {
-        protocol: sha256_json(
-            sorted({c.split_hash for c in cells if c.protocol == protocol and c.split_hash})
-        )
-        for protocol in bench.protocols
-    }
     return BenchmarkTable(bench.name, bench.digest, tuple(rows), best, hashes, tuple(cells))
 
 
-def _row(protocol: str, name: str, peer: bool, cells: Sequence[Outcome]) -> Row:
-    """A method under a protocol, without differences."""
-    notes = tuple(dict.fromkeys(cell.reason for cell in cells if cell.error is not None))
-    seeds = {cell.seed for cell in cells} - {c.seed for c in cells if c.error is not None}
+def _row(row: Row, cells: Sequence[Outcome], categories: int, *, planned: int) -> Row:
+    """The row with the numbers of its cells, of which ``planned`` there will be; no differences."""
+    notes = list(dict.fromkeys(cell.reason for cell in cells if cell.error is not None))
+    if missing := planned - len(cells):
+        notes.append(f"not run yet: {missing} of {planned} cells")
+    there = Counter(cell.seed for cell in cells if cell.error is None)
+    seeds = {seed for seed, count in there.items() if count == categories}
     whole = [cell for cell in cells if cell.seed in seeds]
     if not whole:
-        return Row(protocol, name, peer, notes=notes)
-    return Row(
-        protocol,
-        name,
-        peer,
+        return replace(row, notes=tuple(notes))
+    return replace(
+        row,
         start=", ".join(sorted({cell.start for cell in whole})),
         seeds=tuple(sorted(seeds)),
         numbers={n: _over_seeds(n, whole, "numbers") for n in NUMBERS},
         small={n: _over_seeds(n, whole, "small") for n in SMALL},
         costs=_costs(whole),
-        notes=notes,
+        notes=tuple(notes),
     )
+
+
+def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict[str, Row]:
+    """The rows, with a note where methods did not see the same images: some changed in between."""
+    splits: dict[tuple[str, int], set[str]] = {}
+    for cell in (one for one in cells if one.error is None):
+        splits.setdefault((cell.category, cell.seed), set()).add(cell.split_hash)
+    places = [f"{name}, seed {seed}" for (name, seed), found in splits.items() if len(found) > 1]
+    if not places:
+        return dict(rows)
+    note = f"not on the same images as other methods: {'; '.join(places)}: make these cells anew"
+    return {name: replace(row, notes=(*row.notes, note)) for name, row in rows.items()}
 
 
 def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from anomaly_u2net.data.geometry import plan, resize
+from anomaly_u2net.data import geometry
 from anomaly_u2net.errors import NotComputable
 from anomaly_u2net.evaluation import Evaluation
 from anomaly_u2net.evaluation.evaluate import category_scores, images_hash, measure_predictions
@@ -47,7 +48,6 @@ def score_cell(predictor: Predictor, tests: Sequence[ImageRecord], *, out: Path)
 
     Prediction has one CPU thread, so that the times of different methods compare.
     """
-    torch.set_num_threads(1)
     timed, small = _Timed(predictor), list[Prediction]()
 
     def predicted() -> Iterator[Prediction]:
@@ -56,13 +56,16 @@ def score_cell(predictor: Predictor, tests: Sequence[ImageRecord], *, out: Path)
             small.append(shrink(one))
             yield one
 
-    engine = plan_memory(tests).engine
-    facts, pixels = measure_predictions(predicted(), None, engine=engine)
+    plan = plan_memory(tests)
+    with _one_thread():
+        facts, pixels = measure_predictions(
+            predicted(), None, engine=plan.engine, intervals=plan.pixel_intervals
+        )
     whole = category_scores(tests[0].category, facts, pixels, intervals=True)
     Evaluation(
         (whole,),
         TEST,
-        engine,
+        plan.engine,
         images_hash(tests),
         predictor.model_hash,
         predictor.recipe_hash,
@@ -82,8 +85,8 @@ def score_cell(predictor: Predictor, tests: Sequence[ImageRecord], *, out: Path)
 def shrink(one: Prediction) -> Prediction:
     """Map and mask at 256²; a mask pixel is defective when half of it is, no region vanishes."""
     height, width = one.mask.shape
-    geometry = plan((height, width), "stretch", size=SMALL)
-    return replace(one, score_map=resize(one.score_map, SMALL), mask=geometry.mask(one.mask))
+    mask = geometry.plan((height, width), "stretch", size=SMALL).mask(one.mask)
+    return replace(one, score_map=geometry.resize(one.score_map, SMALL), mask=mask)
 
 
 def _samples(facts: Sequence[ImageFacts], pixels: PixelNumbers) -> dict[str, Resampled]:
@@ -98,6 +101,17 @@ def _samples(facts: Sequence[ImageFacts], pixels: PixelNumbers) -> dict[str, Res
             except NotComputable:  # fewer images of a kind than an interval needs
                 continue
     return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one CPU thread, and afterwards as before: the next cell may train here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Timed:

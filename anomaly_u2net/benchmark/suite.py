@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,11 +43,12 @@ def run_benchmark(
         Path(out) / "benchmark.yaml",
         yaml.safe_dump(bench.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
+    table = partial(make_table, bench, categories=len({job.category for job in jobs}))
     on_cell("finished before", len(outcomes), len(jobs))
     for job, outcome in runner(rest):
         outcomes[job.name] = outcome
-        make_table(bench, [outcomes[j.name] for j in jobs if j.name in outcomes]).save(out)
+        table([outcomes[j.name] for j in jobs if j.name in outcomes]).save(out)
         on_cell(job.name, len(outcomes), len(jobs))
-    table = make_table(bench, [outcomes[job.name] for job in jobs])
-    table.save(out)
-    return table
+    whole = table([outcomes[job.name] for job in jobs])
+    whole.save(out)
+    return whole

@@ -63,10 +63,10 @@ def caption(table: BenchmarkTable) -> str:
         "seeds. Δ: minus the best peer in that number, of the same seed, over the same resamples; "
         "an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
         "which favours it. F1-max: at the best threshold for these images, an upper bound. "
-        "Minutes: of training, on the clock. ms per image: median, one CPU thread, with resizing. "
-        "GiB: the largest process, libraries included. "
+        "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
+        "thread, with resizing. GiB: the largest process, libraries included. "
     ) + " ".join(
-        f"Protocol {protocol}: splits {table.hashes[protocol][:12]}"
+        f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
         + (f", best peer {_best(table, protocol)}." if table.best[protocol] else ".")
         for protocol in table.hashes
     )
@@ -101,7 +101,7 @@ def to_csv(table: BenchmarkTable) -> str:
         named = [kind, row.protocol, row.method, "", seeds, row.peer, row.start]
         costs = [_full(row.costs.get(name)) for name in COSTS]
         writer.writerow([*named, *_fields(means), *costs, "", "", note])
-    peers = {row.method: row.peer for row in table.rows}
+    peers = {row.method: row.peer for row in table.rows if not row.published}
     for cell in table.cells:
         found = [cell.numbers.get(n) for n in NUMBERS] + [None] * len(TESTED)
         found += [cell.small.get(n) for n in SMALL]
@@ -143,7 +143,7 @@ def to_latex(table: BenchmarkTable) -> str:
                 ]
             )
         )
-    return "\n\n".join([*parts, *(f"% {one}" for one in [caption(table)])]) + "\n"
+    return "\n\n".join([*parts, f"% {caption(table)}"]) + "\n"
 
 
 def latex(text: str) -> str:

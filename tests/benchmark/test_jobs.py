@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -11,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
 from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
-from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.methods import AnomalibMethod
+from anomaly_u2net.benchmark.outcome import NAME, SAMPLES, Outcome
 from anomaly_u2net.data.splits import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
 from anomaly_u2net.evaluation import evaluate
+from anomaly_u2net.evaluation.memory import Memory
 from anomaly_u2net.files import hold
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import Image, ImageRecord, ScoreMap
@@ -116,8 +120,12 @@ def both(bench: BenchmarkFile) -> BenchmarkFile:
     return bench.model_copy(update={"data": bench.data.model_copy(update={"categories": None})})
 
 
-def test_cells_are_all_combinations_seed_by_seed(both: BenchmarkFile, tmp_path: Path) -> None:
-    found = plan_jobs(both, tmp_path / "out")
+def test_cells_are_all_combinations_seed_by_seed(
+    both: BenchmarkFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = plan_jobs(both, "out")
+    assert {job.out for job in found} == {tmp_path / "out"}  # Ray works in another folder
     assert len(found) == 2 * 2 * 3 * 2
     assert [job.seed for job in found] == [0] * 12 + [1] * 12
     assert [job.name for job in found[:4]] == [
@@ -171,6 +179,40 @@ def test_the_numbers_of_a_cell_are_those_of_evaluate(
         assert np.array_equal(loaded.samples[name].samples, one.samples, equal_nan=True)
 
 
+def test_prediction_has_one_thread_and_the_next_training_those_of_before(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    predict = Bright.predict_scored
+
+    def spy(self: Bright, image: Image) -> tuple[ScoreMap, float]:
+        seen.add(torch.get_num_threads())
+        return predict(self, image)
+
+    monkeypatch.setattr(Bright, "predict_scored", spy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert execute(plan_jobs(bench, tmp_path / "out")[0]).error is None
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_too_little_memory_for_intervals_of_pixel_numbers(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scarce = Memory(needed=2, streamed=2, allowed=1, stated=False)
+    monkeypatch.setattr(scores, "plan_memory", lambda tests: scarce)
+    outcome = execute(plan_jobs(bench, tmp_path / "out")[0])
+    pixel, image = outcome.numbers["pixel_ap"], outcome.numbers["image_auroc"]
+    assert pixel is not None
+    assert image is not None
+    assert pixel.certified is not None
+    assert (pixel.low, image.low is None) == (None, False)
+    assert set(outcome.samples) == {"image_auroc"}
+
+
 def test_a_kill_after_some_cells_is_gone_on_from(
     bench: BenchmarkFile, trained: list[str], tmp_path: Path
 ) -> None:
@@ -188,6 +230,22 @@ def test_a_kill_after_some_cells_is_gone_on_from(
     whole = run_benchmark(bench, tmp_path / "other")
     strip = [replace(row, costs={}) for row in table.rows]
     assert strip == [replace(row, costs={}) for row in whole.rows]
+
+
+def test_what_is_written_of_a_benchmark_that_was_cut_short_says_so(
+    both: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if done == 7:  # all of the first category, and ours of the second
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_benchmark(both, tmp_path / "out", on_cell=kill)
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert [(row["seeds"], row["notes"]) for row in rows[:2]] == [
+        ([0], ["not run yet: 2 of 4 cells"]),
+        ([], ["not run yet: 3 of 4 cells"]),
+    ]
 
 
 def test_a_failed_cell_is_a_row_with_its_error_and_is_tried_again(
@@ -226,6 +284,38 @@ def test_a_failed_cell_is_a_row_with_its_error_and_is_tried_again(
     assert all(row.seeds == (0, 1) and not row.notes for row in again.rows)
 
 
+def test_a_failed_cell_may_be_mended_in_the_file(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = jobs._train
+
+    def fail(job: Job, records: Sequence[ImageRecord]) -> Any:
+        if job.method == "PatchCore":
+            raise InputError("no such layer")
+        return train(job, records)
+
+    monkeypatch.setattr(jobs, "_train", fail)
+    run_benchmark(bench, tmp_path / "out")
+    monkeypatch.setattr(jobs, "_train", train)
+    mended = AnomalibMethod(anomalib="Patchcore", arguments={"layers": ["layer1"]})
+    changed = bench.model_copy(update={"methods": bench.methods | {"PatchCore": mended}})
+    trained.clear()
+    table = run_benchmark(changed, tmp_path / "out")
+    assert {name.split(", ")[2] for name in trained} == {"PatchCore"}
+    assert all(row.seeds == (0, 1) and not row.notes for row in table.rows)
+
+
+def test_a_category_without_test_defects(
+    bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
+) -> None:
+    job = plan_jobs(bench, tmp_path / "out")[0]
+    shutil.rmtree(data / "plate" / "test" / "spot")
+    error = execute(job).error
+    assert error is not None
+    assert "expected defective test images, found none; leave the category out" in error
+    assert trained == []
+
+
 def test_another_benchmark_in_the_folder(
     bench: BenchmarkFile, trained: list[str], tmp_path: Path
 ) -> None:
@@ -237,8 +327,15 @@ def test_another_benchmark_in_the_folder(
     assert "holds a cell of another benchmark" in str(found.value)
     assert "give another --out, or remove that folder" in str(found.value)
     assert trained == []
-    path = plan_jobs(bench, tmp_path / "out")[0].folder / "result.json"
-    path.write_text("{}")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"PK\x03\x04 half a file"])
+def test_a_result_that_cannot_be_read(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path, content: bytes
+) -> None:
+    job = plan_jobs(bench, tmp_path / "out")[0]
+    execute(job)
+    (job.folder / (SAMPLES if content.startswith(b"PK") else NAME)).write_bytes(content)
     with pytest.raises(InputError, match="remove it, and the cell is made again"):
         run_benchmark(bench, tmp_path / "out")
 

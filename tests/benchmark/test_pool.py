@@ -12,13 +12,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from anomaly_u2net.benchmark import in_processes, on_ray, pool
-from anomaly_u2net.benchmark.jobs import Job
+from anomaly_u2net.benchmark.jobs import LOCK, Job, failed_outcome
 from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.run import Failed
 from anomaly_u2net.errors import InputError, MissingExtra
+from anomaly_u2net.files import hold
 from anomaly_u2net.recipe import DataRecipe
+
+
+class RayError(Exception):
+    """Stands for what a Ray raises for a task that it lost."""
 
 
 def job(out: Path, method: str) -> Job:
@@ -26,16 +33,22 @@ def job(out: Path, method: str) -> Job:
     return Job(out, "plate", "given", method, 0, data, AnomalibMethod(anomalib="Padim"))
 
 
-def work(one: Job, threads: int) -> None:
+def make(one: Job) -> Outcome:
     """Stands for a cell: one dies, one fails, the rest say who made them."""
     if one.method == "dies":
         os._exit(9)
     error = "no luck" if one.method == "fails" else None
-    found = Outcome(
+    return Outcome(
         one.digest, one.category, one.protocol, one.method, one.seed, error=error,
-        model_hash=f"{os.getpid()} with {threads}",
+        model_hash=f"{os.getpid()} with {torch.get_num_threads()}",
     )  # fmt: skip
-    found.save(one.folder)
+
+
+def made_and_died(one: Job, threads: int, answer: Any) -> None:
+    """A process that falls over its libraries when all is done."""
+    answer.send(make(one))
+    answer.close()
+    os._exit(7)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +61,7 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_cell_has_a_process_and_one_that_dies_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_work", work)
+    monkeypatch.setattr(pool, "execute", make)
     monkeypatch.setattr(pool.os, "cpu_count", lambda: 6)
     jobs = [job(tmp_path, name) for name in ("a", "dies", "b", "fails")]
     found = {one.method: outcome for one, outcome in in_processes(2)(jobs)}
@@ -61,15 +74,31 @@ def test_each_cell_has_a_process_and_one_that_dies_is_an_error(
     assert found["dies"].reason == (
         "failed: its process ended with code 9: too little memory, or killed from outside"
     )
-    assert not (jobs[1].folder / "result.json").exists()  # so that it is tried again
     with pytest.raises(InputError, match="expected 1 process or more, got 0"):
         in_processes(0)
+
+
+def test_a_result_counts_however_its_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_work", made_and_died)
+    ((_, outcome),) = in_processes(1)([job(tmp_path, "a")])
+    assert outcome.error is None
+
+
+def test_a_cell_that_another_process_works_at_is_said_to_be_so(tmp_path: Path) -> None:
+    one = job(tmp_path, "a")
+    failed_outcome(one, Failed("of an earlier try")).save(one.folder)
+    with (one.folder / LOCK).open("ab", buffering=0) as lock:
+        hold(lock, one.folder)
+        ((_, outcome),) = in_processes(1)([one])
+    assert "another process is writing there" in outcome.reason
 
 
 def test_processes_end_with_whoever_asked_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_work", work)
+    monkeypatch.setattr(pool, "execute", make)
     begun = in_processes(2)([job(tmp_path, name) for name in ("a", "b", "c")])
     next(begun)
     begun.close()
@@ -90,10 +119,19 @@ def test_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         wait=lambda waiting, num_returns: ([waiting[-1]], waiting[:-1]),
         get=lambda task: task(),
     )
+
+    def execute(one: Job) -> str:
+        if one.method == "dies":
+            raise RayError("the worker died")
+        return f"made {one.method}"
+
     monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.setattr(pool, "execute", lambda one: f"made {one.method}")
-    jobs = [job(tmp_path, name) for name in ("a", "b")]
-    assert [(one.method, made) for one, made in on_ray(jobs)] == [("b", "made b"), ("a", "made a")]
+    monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=RayError))
+    monkeypatch.setattr(pool, "execute", execute)
+    jobs = [job(tmp_path, name) for name in ("a", "dies", "b")]
+    (_, b), (died, outcome), (_, a) = on_ray(jobs)
+    assert (a, b) == ("made a", "made b")
+    assert (died.method, outcome.reason) == ("dies", "failed: RayError: the worker died")
     assert calls == ["init", "remote {'max_calls': 1}"]
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match="ray is not installed: pip install"):

@@ -128,6 +128,34 @@ def test_setup_again_changes_nothing(fitted: SimpleNamespace) -> None:
     assert fitted.data.split_text() == text == fitted.model.split
 
 
+def set_up(data: SupervisedFolder, model: U2Net) -> SupervisedFolder:
+    """``data`` as a Trainer of ``model`` prepares it."""
+    data.trainer = SimpleNamespace(lightning_module=model, world_size=1)
+    data.setup("fit")
+    return data
+
+
+def test_a_model_of_another_recipe_is_given_its_own(tiny_data: Path) -> None:
+    data = set_up(SupervisedFolder(str(tiny_data), "plate"), U2Net(RECIPE))
+    before = data.split_text()
+    other = recipe(model={"width": 8}) | {"seed": 5}
+    set_up(data, U2Net(other))
+    assert (data.recipe.model.width, data.recipe.seed) == (8, 5)
+    assert data.split_text() != before
+    assert data.split_text() == set_up(
+        SupervisedFolder(str(tiny_data), "plate"), U2Net(other)
+    ).split_text()  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["parts #1", "[parts]", "17"])
+def test_a_root_of_any_name(name: str, tiny_data: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / name).symlink_to(tiny_data)
+    monkeypatch.chdir(tmp_path)
+    data = set_up(SupervisedFolder(name, "plate"), U2Net(RECIPE))
+    assert data.recipe.data.root == name
+    assert len(data.part("test")) == 6
+
+
 def test_the_parts_are_those_of_the_split(fitted: SimpleNamespace) -> None:
     data = fitted.data
     assert data.category == "plate"
@@ -344,6 +372,17 @@ def test_a_training_is_resumed_with_its_own_split(
         engine(tmp_path).fit(
             U2Net(RECIPE, false_reject=None), datamodule=changed, ckpt_path=fitted.checkpoint
         )
+
+
+def test_a_trained_network_is_not_trained_on_other_images(
+    fitted: SimpleNamespace, tiny_data: Path, tmp_path: Path
+) -> None:
+    """It would forget which images it has seen, and test on them."""
+    other = SupervisedFolder(str(tiny_data), "sheet")
+    before = fitted.again.split
+    with pytest.raises(DatasetError, match="another split of the images than the data give now"):
+        engine(tmp_path).fit(fitted.again, datamodule=other)
+    assert fitted.again.split == before
 
 
 @given(st.floats(0, 1, width=32), st.floats(0, 1))

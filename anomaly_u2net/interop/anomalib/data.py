@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.splits import write_split
-from anomaly_u2net.errors import (
-    DatasetError,
-    InputError,
-)
+from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.recipe import Recipe
-from anomaly_u2net.training.run import (
-    split_data,
-    training_loader,
-)
+from anomaly_u2net.training.run import split_data, training_loader
 from anomaly_u2net.types import Batch, ImageRecord, Split
 
 
@@ -31,13 +26,15 @@ class SupervisedFolder(AnomalibDataModule):
 
     The part ``data`` of the model's recipe says which images and what is held out; root and
     category go before it. Training gets the recipe's augmented, balanced batches (`TrainingSet`);
-    validation and test get one image a batch, at its original size. The split is made once, and
-    the same each time (`split_records`): calling ``setup`` again changes nothing.
+    validation and test get one image a batch, at its original size. The split is made once for a
+    recipe, and the same each time (`split_records`): calling ``setup`` again changes nothing.
     """
 
     def __init__(self, root: str | None = None, category: str | None = None) -> None:
         super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
         self.root, self.category = root, category or ""
+        wanted = {"data.root": root, "data.categories": category and [category]}
+        self._changes = [f"{key}={json.dumps(value)}" for key, value in wanted.items() if value]
         self.records: list[ImageRecord] = []
 
     @property
@@ -47,7 +44,7 @@ class SupervisedFolder(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         """Find and split the images by the recipe of the model; raises DatasetError."""
-        model = self.trainer and self.trainer.lightning_module
+        model = self._model
         recipe = getattr(model, "recipe", None)
         if not isinstance(recipe, Recipe):
             raise InputError(
@@ -59,9 +56,7 @@ class SupervisedFolder(AnomalibDataModule):
                 f"expected one device, got {self.trainer.world_size}: set --trainer.devices 1, or "
                 "train with 'anomaly-u2net train --devices'"
             )
-        wanted = {"data.root": self.root, "data.categories": self.category and [self.category]}
-        changes = [f"{key}={value}" for key, value in wanted.items() if value]
-        self.recipe = recipe.with_overrides(changes)
+        self.recipe = recipe.with_overrides(self._changes)
         self.records = split_data(self.recipe)
         found = sorted({record.category for record in self.records})
         if len(found) > 1:
@@ -72,8 +67,16 @@ class SupervisedFolder(AnomalibDataModule):
         self.category = found[0]
 
     def setup(self, stage: str | None = None) -> None:
-        if not self.records:
+        """Split, unless that was done for a model of this recipe."""
+        recipe = getattr(self._model, "recipe", None)
+        if not self.records or (
+            isinstance(recipe, Recipe) and recipe.with_overrides(self._changes) != self.recipe
+        ):
             self._setup(stage)
+
+    @property
+    def _model(self) -> Any:
+        return self.trainer and self.trainer.lightning_module
 
     def part(self, split: Split) -> list[ImageRecord]:
         """The images of one split."""

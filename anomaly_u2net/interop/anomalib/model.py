@@ -143,12 +143,22 @@ class U2Net(AnomalibModule):
         keep_freed_memory()
         if self.terms is not None:
             _rehearse(self.terms, data.part("calibration"))
+        split = data.split_text()
+        self._check_split(split)
         self._use(data.recipe)
         if self.split is None:
             initialise(self.model.model, self.recipe, data.train_dataloader())
             if self.model.average is not None:
                 self.model.average.load_state_dict(self.model.model.state_dict())
-        self.split = data.split_text()
+        self.split = split
+
+    def _check_split(self, split: str) -> None:
+        """Raise DatasetError where the network was trained with another one."""
+        if self.split not in (None, split):
+            raise DatasetError(
+                "the network was trained with another split of the images than the data give now: "
+                "a training goes on with its own data; restore them, or train from the start"
+            )
 
     def configure_optimizers(self) -> Any:
         return self.model.configure_optimizers()
@@ -219,7 +229,8 @@ class U2Net(AnomalibModule):
         checkpoint["anomaly_u2net_split"] = self.split
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises RecipeError for a checkpoint of another network or input."""
+        """Raises RecipeError for a checkpoint of another network or input, DatasetError for one
+        of another split."""
         saved = Recipe.from_dict(checkpoint["hyper_parameters"]["recipe"])
         for part in ("model", "input", "score"):
             theirs, ours = (getattr(r, part).model_dump() for r in (saved, self.recipe))
@@ -231,13 +242,8 @@ class U2Net(AnomalibModule):
                     f"given {', '.join(str(ours[key]) for key in wrong)}"
                 )
         super().on_load_checkpoint(checkpoint)
-        split = checkpoint["anomaly_u2net_split"]
-        if self.split not in (None, split):
-            raise DatasetError(
-                "the checkpoint was trained with another split of the images than they give now: "
-                "a training is resumed with its own data; restore them, or train from the start"
-            )
-        self.split = split
+        self._check_split(checkpoint["anomaly_u2net_split"])
+        self.split = checkpoint["anomaly_u2net_split"]
 
     def to_onnx(
         self,
