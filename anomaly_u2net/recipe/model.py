@@ -68,7 +68,11 @@ class ModelRecipe(Part):
         description="losses on all outputs or the fused one; none: a single output, of the finest "
         "stage. null: none for unet, dilated and smp, all for the others",
     )
-    init: str | None = Field(None, description="weights to start from: .safetensors, .pth, .onnx")
+    init: str | None = Field(
+        None,
+        description="weights to start from: .safetensors, .pth, .onnx; for smp/ networks those of "
+        "the encoder will do, as a file or by the name efficientnet-lite0, a Python package",
+    )
     prior: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="initial defect probability of every output; null: leave the biases alone"
     )

@@ -35,6 +35,7 @@ from anomaly_u2net.models import (
     reestimate_batchnorm,
     save_weights,
 )
+from anomaly_u2net.models.packaged import packaged_weights
 from anomaly_u2net.recipe import DataRecipe, Recipe
 from anomaly_u2net.training.keeper import Clock, Keeper, Progress
 from anomaly_u2net.training.module import TrainingModule
@@ -267,9 +268,11 @@ def initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
 
 
 def init_path(recipe: Recipe) -> Path | None:
-    """``model.init`` with ``~`` and ``$VARIABLES`` expanded."""
+    """The file that ``model.init`` names: a path, ``~`` and ``$VARIABLES`` expanded, or a package's."""
     init = recipe.model.init
-    return None if init is None else Path(os.path.expandvars(init)).expanduser()
+    if init is None:
+        return None
+    return packaged_weights(init) or Path(os.path.expandvars(init)).expanduser()
 
 
 def spec_in_training(recipe: Recipe) -> ModelSpec:

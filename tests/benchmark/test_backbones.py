@@ -44,7 +44,7 @@ def test_the_weights_of_the_package_name_what_is_in_a_photograph() -> None:
 
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     model.load_state_dict(backbones.load_state("efficientnet-lite0", model.state_dict()))
-    mean, std = backbones.OFFLINE["efficientnet-lite0"][2]
+    mean, std = backbones.OFFLINE["efficientnet-lite0"][1]
     for photograph, classes in (
         (data.chelsea()[:, 75:375], {281, 282, 285}),
         (data.coffee(), {967}),
