@@ -1,4 +1,4 @@
-"""Cells in processes of their own, and on a Ray that is made up."""
+"""Cells in processes of their own, on a Ray that is made up, and on a real one."""
 
 from __future__ import annotations
 
@@ -136,3 +136,19 @@ def test_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match="ray is not installed: pip install"):
         next(on_ray(jobs))
+
+
+def test_a_real_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers do the jobs, here ones whose images are not there, and keep what came of them."""
+    ray = pytest.importorskip("ray", reason="extra ray is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would write a token into the home folder
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    jobs = [job(tmp_path, name) for name in ("a", "b")]
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        found = {one.method: outcome for one, outcome in on_ray(jobs)}
+    finally:
+        ray.shutdown()
+    for one in jobs:
+        assert f"failed: {tmp_path}: expected" in found[one.method].reason
+        assert Outcome.load(one.folder) == found[one.method]
