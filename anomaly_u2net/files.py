@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,33 @@ def write_aside(path: str | Path) -> Iterator[Path]:
         fsync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(path: str | Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; on success it takes the place of ``path``.
+
+    ``path`` must not be there, or be empty. On any error the new folder is removed with all that is
+    in it. Raises `OSError` when ``path`` has got files meanwhile.
+
+    >>> place = Path(tempfile.mkdtemp()) / "parts"
+    >>> with folder_aside(place) as aside:
+    ...     _ = (aside / "a.txt").write_text("whole")
+    >>> (place / "a.txt").read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}-"))
+    try:
+        yield aside
+        aside.chmod(0o777 & ~_umask())
+        if path.is_dir():
+            path.rmdir()
+        aside.rename(path)
+        fsync_folder(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

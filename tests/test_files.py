@@ -10,7 +10,14 @@ import pytest
 
 from anomaly_u2net import files
 from anomaly_u2net.errors import InputError
-from anomaly_u2net.files import sha256_file, sha256_json, write_aside, write_json, write_text
+from anomaly_u2net.files import (
+    folder_aside,
+    sha256_file,
+    sha256_json,
+    write_aside,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -125,3 +132,20 @@ def test_hashes(tmp_path: Path) -> None:
     assert sha256_json({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
     with pytest.raises(ValueError, match="not JSON compliant"):
         sha256_json(float("inf"))
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "parts"
+    with pytest.raises(ValueError, match="half way"), folder_aside(place) as aside:  # noqa: PT012
+        (aside / "a.txt").write_text("half")
+        assert aside.parent == place.parent  # a rename within one file system
+        raise ValueError("half way")
+    assert list(place.parent.iterdir()) == []
+    place.mkdir()
+    with folder_aside(place) as aside:
+        (aside / "a.txt").write_text("whole")
+    assert [path.name for path in place.parent.iterdir()] == ["parts"]
+    with pytest.raises(OSError, match="not empty"), folder_aside(place) as aside:
+        (aside / "a.txt").write_text("other")
+    assert (place / "a.txt").read_text() == "whole"
+    assert [path.name for path in place.parent.iterdir()] == ["parts"]

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from zlib import crc32
 
@@ -22,7 +20,7 @@ from PIL import Image as Pillow
 from anomaly_u2net.data.drawing import Gray, draw_defect
 from anomaly_u2net.data.images import read_image
 from anomaly_u2net.errors import DatasetError
-from anomaly_u2net.files import write_json
+from anomaly_u2net.files import folder_aside, write_json
 from anomaly_u2net.types import GOOD
 
 CATEGORIES = ("brick", "grass", "gravel")
@@ -50,6 +48,7 @@ def write_demo(out: str | Path, *, seed: int = 0) -> Path:
     Raises ``DatasetError`` when ``out`` holds anything else, and when the installed scikit-image
     does not carry the photographs.
 
+    >>> import tempfile
     >>> folder = write_demo(Path(tempfile.mkdtemp()) / "demo")
     >>> sorted(path.name for path in folder.iterdir())
     ['brick', 'demo.json', 'grass', 'gravel']
@@ -57,23 +56,15 @@ def write_demo(out: str | Path, *, seed: int = 0) -> Path:
     out = Path(out)
     if _is_written(out, seed=seed):
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:100]}-"))
     try:
-        for category in CATEGORIES:
-            _write_category(aside / category, photograph(category), seed=seed)
-        files = sum(1 for _ in aside.rglob("*.png"))
-        write_json(aside / _MARKER, {"demo": _VERSION, "seed": seed, "files": files})
-        aside.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()  # empty, as checked above
-        try:
-            aside.rename(out)
-        except OSError:
-            if not _is_written(out, seed=seed):  # another process was quicker with the same
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        with folder_aside(out) as aside:
+            for category in CATEGORIES:
+                _write_category(aside / category, photograph(category), seed=seed)
+            files = sum(1 for _ in aside.rglob("*.png"))
+            write_json(aside / _MARKER, {"demo": _VERSION, "seed": seed, "files": files})
+    except OSError:
+        if not _is_written(out, seed=seed):  # another process was quicker with the same
+            raise
     return out
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,7 @@ from anomaly_u2net.data.index import GROUPS
 from anomaly_u2net.data.synthesis.make import make_defect
 from anomaly_u2net.data.synthesis.scene import Sources, open_sources
 from anomaly_u2net.errors import DatasetError, InputError
-from anomaly_u2net.files import write_json
+from anomaly_u2net.files import folder_aside, write_json
 from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES, unknown_generator
 from anomaly_u2net.types import GOOD, Image, ImageRecord, Mask
 
@@ -70,12 +69,7 @@ def synthesize(
     can be seen was made).
     """
     out = Path(out)
-    _check(out, count, generators)
-    if textures is not None and "perlin" not in generators:
-        raise InputError(
-            f"textures {textures} changes nothing without the generator perlin: add it, or leave "
-            "textures out"
-        )
+    _check(out, count, generators, textures)
     kept = [record for record in records if record.split == "train"]
     own: dict[str, tuple[list[int], list[int]]] = {}
     for index, record in enumerate(kept):
@@ -88,16 +82,13 @@ def synthesize(
         return sample.image, sample.mask
 
     sources = open_sources(read, own, textures=textures)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:100]}-"))
     written: list[Written] = []
-    try:
+    with folder_aside(out) as aside:
         for category, (good, _) in sorted(own.items()):
             _copy(aside / category, [kept[index] for index in good])
             begun = len(written)
             for name in generators:
-                key = [seed, crc32(f"{category}/{name}".encode())]
-                rng = np.random.default_rng(key)
+                rng = np.random.default_rng([seed, crc32(f"{category}/{name}".encode())])
                 made = _made(name, category, good, read=read, sources=sources[category], rng=rng)
                 for number, (index, image, mask) in enumerate(islice(made, count)):
                     written.append(_save(aside, kept[index], name, number, image, mask))
@@ -111,15 +102,7 @@ def synthesize(
             _write_groups(aside / category, written, [kept[index] for index in good])
         about = {"generators": list(generators), "count": count, "seed": seed, "textures": textures}
         write_json(aside / ABOUT, {"made": "by data synthesize: no real defects", **about})
-        aside.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()  # empty, as checked above
-        aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return [
-        Written(w.category, w.generator, out / w.image, out / w.mask, w.source) for w in written
-    ]
+    return [replace(one, image=out / one.image, mask=out / one.mask) for one in written]
 
 
 def _made(
@@ -187,7 +170,7 @@ def _group(record: ImageRecord) -> str:
     return record.group or record.path.name
 
 
-def _check(out: Path, count: int, generators: Sequence[str]) -> None:
+def _check(out: Path, count: int, generators: Sequence[str], textures: str | None) -> None:
     if count < 1:
         raise InputError(f"expected a count of 1 or more images, got {count}")
     if not generators:
@@ -197,6 +180,11 @@ def _check(out: Path, count: int, generators: Sequence[str]) -> None:
             raise InputError(unknown_generator(name))
         if list(generators).count(name) > 1:
             raise InputError(f"the generator {name!r} is there twice: name each once")
+    if textures is not None and "perlin" not in generators:
+        raise InputError(
+            f"textures {textures} changes nothing without the generator perlin: add it, or leave "
+            "textures out"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(
             f"{out}: expected a new or empty folder, found other files; name another folder, or "
