@@ -36,10 +36,10 @@ def _read(file: Path) -> set[str]:
     try:
         train, _ = _PlainValues(io.BytesIO(file.read_bytes())).load()
         return {str(name) for name, usable in train if usable}
-    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise DatasetError(
             f"{file}: expected two pickled lists of pairs (image, whether its mask may be used), "
-            f"could not read them: {error}"
+            f"could not read them: {error}; copy the file again from the authors' repository"
         ) from error
 
 
