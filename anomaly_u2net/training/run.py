@@ -147,7 +147,7 @@ def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord
     found = index_dataset(root, card=data.card, categories=data.categories)
     split = split_by_protocol(found, data.protocol, seed=seed)
     if data.near_copies == "leave":
-        split = without_near_copies(split, picture_groups(found), protocol=data.protocol)
+        split = without_near_copies(split, picture_groups(found))
     return split_records(
         split,
         calibration_fraction=data.calibration_fraction,

@@ -534,6 +534,24 @@ def test_the_protocol_chooses_before_parts_are_held_out(short: Recipe, seed: int
         split_data(short.with_overrides(["data.protocol=good_only"]))
 
 
+def test_near_copies_leave_the_test_before_parts_are_held_out(
+    short: Recipe, own_data: Path
+) -> None:
+    plate = own_data / "plate"
+    for split in ("train", "test"):  # darker copies of a training and of a test image
+        path = sorted((plate / split / "good").glob("*.png"))[0]
+        darker = np.asarray(Pillow.open(path)) * 0.8
+        Pillow.fromarray(darker.astype(np.uint8)).save(
+            plate / "test" / "good" / f"{split}_copy.png"
+        )
+    recipe = short.with_overrides([f"data.root={own_data}", "data.protocol=full"])
+    kept = split_data(recipe)
+    for seed in range(4):  # also where the copied one is held out
+        some = recipe.with_overrides(["data.near_copies=leave", f"seed={seed}"])
+        left = {r.path for r in kept} - {r.path for r in split_data(some)}
+        assert {path.name for path in left} == {"train_copy.png"}
+
+
 @pytest.mark.usefixtures("quick_export")
 def test_good_images_alone_train_on_made_defects(
     short: Recipe, own_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
