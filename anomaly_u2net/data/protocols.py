@@ -11,7 +11,7 @@ does every test image of a group that is on the training side.
 ``kshot-K``          K masks a category, held-out ones among them: K // (number of types) of each
                      type, the rest from all
 ``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
-``listed-K``         the K masks that the authors list in a file beside the images (KSDD2)
+``listed-K``         the K masks that the authors list in a file, put beside train/ (KSDD2)
 ``third``            the first third (rounded down) of each type, by file name
 ``full``             every mask of the data set's own training part
 ``full-fold1of5``    for sets without one: groups dealt into five folds; this one is tested, the

@@ -31,6 +31,7 @@ from anomaly_u2net.errors import (
     InputError,
     LeakError,
     MaskError,
+    MissingExtra,
     ModelFileError,
     RecipeError,
 )
@@ -39,9 +40,10 @@ from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.inference.bundle import read_spec
 from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.models import packaged
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training import Progress, keeper, train
-from anomaly_u2net.training.run import split_data
+from anomaly_u2net.training.run import check_settings, init_path, split_data
 
 RUN_FILES = [
     "checkpoints/best.json",
@@ -274,6 +276,20 @@ def test_init_starts_from_the_weights_of_a_file(
     torch.testing.assert_close(after["fuse.weight"], before["fuse.weight"])
     environment = json.loads((tmp_path / "warm" / "environment.json").read_text())
     assert environment["init_sha256"] == sha256_file(tiny_run / "model.safetensors")
+
+
+def test_init_names_a_file_or_weights_of_a_package(
+    short: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert init_path(short) is None
+    monkeypatch.setenv("WEIGHTS", "/somewhere")
+    assert init_path(short.with_overrides(["model.init=$WEIGHTS/a.pth"])) == Path(
+        "/somewhere/a.pth"
+    )
+    named = short.with_overrides(["model.init=efficientnet-lite0"])
+    monkeypatch.setitem(packaged.PACKAGES, "efficientnet-lite0", "no_such_package")
+    with pytest.raises(MissingExtra, match=r"anomaly_u2net\[peers\]"):
+        check_settings(named)
 
 
 def test_init_of_another_architecture(short: Recipe, tiny_run: Path, tmp_path: Path) -> None:
