@@ -27,13 +27,18 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"trian": {}}, "unknown key 'trian' (did you mean 'train'?)"),
     (
         {"data": {"protocol": "10-shot"}},
-        "data.protocol: expected a protocol, as given, kshot-10, hard-<type>-10, third, full, "
-        "full-fold1of5 or good_only, got '10-shot'",
+        "data.protocol: expected a protocol, as given, kshot-10, hard-<type>-10, listed-16, "
+        "third, full, full-fold1of5 or good_only, got '10-shot'",
     ),
     (
         {"data": {"protocol": "kshot-5", "borrow_defects": 0.3}},
         "data: borrow_defects 0.3 and protocol kshot-5 both say which defects are trained on: "
         "leave one of them out",
+    ),
+    (
+        {"data": {"near_copies": "leave", "borrow_defects": 0.3}},
+        "data: near_copies leave looks before borrow_defects 0.3 moves images to training: choose "
+        "the masks by a protocol, as kshot-10",
     ),
     ({"train": {"step": 3}}, "unknown key 'train.step' (did you mean 'steps'?)"),
     ({"data": {"qqq": 3}}, "unknown key 'data.qqq' (known here: root, card, categories,"),
@@ -253,7 +258,7 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
         "reduce": "image", "side_target": "native",
-        "protocol": "kshot-10", "generators": {"scar": 1}, "textures": "noise",
+        "protocol": "kshot-10", "near_copies": "leave", "generators": {"scar": 1}, "textures": "noise",
         "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
     last = key.rsplit(".", 1)[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import torch
 
 from anomaly_u2net.errors import ModelFileError
 from anomaly_u2net.models.packaged import packaged_weights
+from anomaly_u2net.models.peers import whole_name
 
-#: Backbones whose ImageNet weights come as a Python package: nothing is downloaded.
+#: Backbones whose ImageNet weights come as a Python package (models/packaged.py):
 #: name → architecture in timm, mean and std that it was trained with (127 and 128 of 255)
 OFFLINE = {"efficientnet-lite0": ("tf_efficientnet_lite0", (127 / 255, 128 / 255))}
 
@@ -44,7 +44,7 @@ def register_backbone(weights: str, arch: str) -> str:
         model = timm.create_model(arch, pretrained=False, **options)
         whole = timm.create_model(arch, pretrained=False).state_dict()
         state = load_state(weights, whole)
-        model.load_state_dict({key: state[_whole_name(key, whole)] for key in model.state_dict()})
+        model.load_state_dict({key: state[whole_name(key, whole)] for key in model.state_dict()})
         return model
 
     made.__name__ = name
@@ -85,16 +85,6 @@ def normalise_as(pre_processor: Any, weights: str) -> None:
     for step in pre_processor.transform.transforms:
         if isinstance(step, Normalize):
             step.mean, step.std = [mean] * 3, [std] * 3
-
-
-def _whole_name(key: str, whole: dict[str, torch.Tensor]) -> str:
-    """What a weight of a backbone that gives features is called in the whole network.
-
-    >>> whole = {"stages.0.blocks.weight": torch.zeros(1)}
-    >>> _whole_name("stages_0.blocks.weight", whole)
-    'stages.0.blocks.weight'
-    """
-    return key if key in whole else re.sub(r"_(\d+)\.", r".\1.", key, count=1)
 
 
 def _path(weights: str) -> Path:

@@ -41,10 +41,10 @@ def split(
 
     records = index_dataset(root, card=card)
     chosen = split_by_protocol(records, protocol, seed=seed)
-    check_protocol(chosen)
     groups = picture_groups(records)
     if near_copies == "leave":
-        chosen = without_near_copies(chosen, groups, protocol=protocol)
+        chosen = without_near_copies(chosen, groups)
+    check_protocol(chosen)
     write_split(out, chosen, root=root)
     facts = split_facts(records, chosen, groups, protocol=protocol, seed=seed)
     _show([facts], out, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Lists of masks that a data set's authors trained on, beside the images as they publish them."""
+"""Lists of masks that a data set's authors trained on, as they publish them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from anomaly_u2net.errors import DatasetError
 
-#: What the list of N masks is called: in the authors' repository, and where others copy it to.
+#: What the list of N masks is called: in the authors' repository, and in code of others.
 NAMES = ("split_{shots}.pyb", "split_weakly_{shots}.pyb")
 
 
@@ -36,10 +36,10 @@ def _read(file: Path) -> set[str]:
     try:
         train, _ = _PlainValues(io.BytesIO(file.read_bytes())).load()
         return {str(name) for name, usable in train if usable}
-    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise DatasetError(
             f"{file}: expected two pickled lists of pairs (image, whether its mask may be used), "
-            f"could not read them: {error}"
+            f"could not read them: {error}; copy the file again from the authors' repository"
         ) from error
 
 

@@ -11,7 +11,7 @@ does every test image of a group that is on the training side.
 ``kshot-K``          K masks a category, held-out ones among them: K // (number of types) of each
                      type, the rest from all
 ``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
-``listed-K``         the K masks that the authors list in a file beside the images (KSDD2)
+``listed-K``         the K masks that the authors list in a file, put beside train/ (KSDD2)
 ``third``            the first third (rounded down) of each type, by file name
 ``full``             every mask of the data set's own training part
 ``full-fold1of5``    for sets without one: groups dealt into five folds; this one is tested, the
@@ -118,20 +118,28 @@ def near_copies(records: Iterable[ImageRecord], groups: Mapping[Path, int]) -> l
 
 
 def without_near_copies(
-    records: Sequence[ImageRecord], groups: Mapping[Path, int], *, protocol: str
+    records: Sequence[ImageRecord], groups: Mapping[Path, int]
 ) -> list[ImageRecord]:
     """``records`` without their `near_copies`; how many leave the test is logged.
 
-    Raises ``DatasetError`` when no good or no defective image of a category is left to test.
+    Raises ``DatasetError`` when all good or all defective test images of a category would leave.
     """
-    leave = {record.path for record in near_copies(records, groups)}
-    kept = [record for record in records if record.path not in leave]
-    for category in sorted({record.category for record in records}):
-        own = [record for record in records if record.category == category]
-        _log_left(category, [r for r in own if r.path in leave], "look like training images")
-        left = [record for record in kept if record.category == category]
-        _check_tested(left, own, category, protocol=f"{protocol} without near copies")
-    return kept
+    leave = near_copies(records, groups)
+    for category in sorted({record.category for record in leave}):
+        own = [record for record in leave if record.category == category]
+        _log_left(category, own, "look like training images")
+        tested = Counter(
+            r.defective for r in records if r.split == "test" and r.category == category
+        )
+        left = tested - Counter(r.defective for r in own)
+        if left.keys() != tested.keys():
+            raise DatasetError(
+                f"category {category!r}: expected good and defective images left to test without "
+                f"near copies, found {left[False]} and {left[True]}; set near_copies to keep, or "
+                "leave the category out"
+            )
+    gone = {record.path for record in leave}
+    return [record for record in records if record.path not in gone]
 
 
 def split_hash(records: Iterable[ImageRecord]) -> str:

@@ -2,8 +2,8 @@
 
 A folder ``datasets/<name>/splits`` holds ``<protocol>-seed<k>.csv`` with the chosen defect images
 alone, in the columns of ``write_split``, and ``index.csv`` with a row a split: how many images are
-on each side, how many left the test, and the hash of the whole split. Everything else follows
-from the protocol (data/protocols.py).
+on each side, how many left the test, how many near copies of training images are tested, and the
+hash of the whole split. Everything else follows from the protocol (data/protocols.py).
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def publish_splits(
     A protocol that chooses nothing (``good_only``) has no file, only its row in the index, and
     one of ``SEEDLESS`` has the first seed alone.
 
-    Raises what ``split_by_protocol`` and ``check_protocol`` raise; nothing is written then.
+    Raises what ``picture_groups``, ``split_by_protocol`` and ``check_protocol`` raise; nothing is
+    written then.
     """
     groups = picture_groups(records)
     made = {}

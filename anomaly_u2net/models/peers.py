@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from anomaly_u2net.resources import require_extra
 from anomaly_u2net.types import STRIDE, SideLogits
 
 PREFIX = "smp/"
+#: What BatchNorm counts its batches in: some files have it, and nothing here needs it.
+COUNTER = "num_batches_tracked"
 
 
 class Peer(SideNet):
@@ -41,29 +44,70 @@ class Peer(SideNet):
         self._check(x)
         return SideLogits(self.features(x)[0], ())
 
+    def state_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of this network from that of a whole one, or of its encoder alone.
+
+        The names of a whole one are ours or those of segmentation_models.pytorch. Raises
+        `InputError` for weights that are neither (`with_encoder`).
+        """
+        if any(key.startswith("network.") for key in state):
+            return dict(state)
+        if any(key.startswith("segmentation_head.") for key in state):
+            return {f"network.{key}": value for key, value in state.items()}
+        return self.with_encoder(state)
+
     def with_encoder(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state of this network with the weights of its encoder alone taken from ``state``.
 
         They are found by their names, those of timm and torchvision, or, where a file has other
-        names, by their order, if every shape agrees; what the file has beyond them (a classifier)
-        is left out. Raises `InputError` when they are not those of this encoder.
+        names, by their order, if every shape and the last part of every name (weight, bias, …)
+        agree; what the file has beyond them (a classifier) is left out. Raises `InputError` when
+        they are not those of this encoder.
         """
-        wanted = self.network.encoder.state_dict()
-        names = list(wanted) if wanted.keys() <= state.keys() else list(state)[: len(wanted)]
-        found = {key: state[name] for key, name in zip(wanted, names, strict=False)}
-        unlike = [
-            key for key in wanted if key not in found or found[key].shape != wanted[key].shape
-        ]
+        encoder = self.network.encoder.state_dict()
+        wanted = [key for key in encoder if not key.endswith(COUNTER)]
+        found = _by_name(encoder, state)
+        if not found.keys() >= set(wanted):
+            found = _in_order(wanted, state)
+        unlike = [k for k in wanted if k not in found or found[k].shape != encoder[k].shape]
         if unlike:
             raise InputError(
                 f"expected the weights of the whole network or of its encoder, {len(wanted)} "
                 f"tensors by name or in order; {unlike[0]} is missing or of another shape"
             )
-        return self.state_dict() | {f"network.encoder.{key}": found[key] for key in wanted}
+        return self.state_dict() | {f"network.encoder.{key}": found[key] for key in found}
 
     def heads(self) -> list[nn.Conv2d]:
         """The last convolution."""
         return [m for m in self.network.modules() if isinstance(m, nn.Conv2d)][-1:]
+
+
+def whole_name(key: str, whole: Container[str]) -> str:
+    """What a weight of a network of timm that gives features is called in the whole network.
+
+    >>> whole_name("stages_0.blocks.weight", {"stages.0.blocks.weight"})
+    'stages.0.blocks.weight'
+    """
+    return key if key in whole else re.sub(r"_(\d+)\.", r".\1.", key, count=1)
+
+
+def _by_name(encoder: Iterable[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = {}
+    for key in encoder:
+        # smp keeps an encoder of timm, one that gives features, as its "model"
+        name = key if key in state else whole_name(key.removeprefix("model."), state)
+        if name in state:
+            found[key] = state[name]
+    return found
+
+
+def _in_order(wanted: Iterable[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    given = [name for name in state if not name.endswith(COUNTER)]
+    return {
+        key: state[name]
+        for key, name in zip(wanted, given, strict=False)
+        if key.rpartition(".")[2] == name.rpartition(".")[2]
+    }
 
 
 def _make(name: str, *, in_channels: int, classes: int) -> Any:

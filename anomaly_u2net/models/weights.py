@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.models.blocks import RSU, ConvBNReLU
-from anomaly_u2net.models.peers import Peer
+from anomaly_u2net.models.peers import COUNTER, Peer
 from anomaly_u2net.models.sides import SideNet
 from anomaly_u2net.models.u2net import U2Net, u2netp
 
@@ -42,8 +42,8 @@ def load_weights(model: Network, path: str | Path) -> Network:
     it. What it says is then what that network says on the image averaged over 2 × 2 pixels: with
     ``unshuffle2_learned`` all outputs, each value for a 2 × 2 square; with ``unshuffle2`` only the
     native sides, as they are resized to the whole size in one step. `u2net_fast` takes its four
-    stages from U²-Net†'s six. A network of segmentation_models.pytorch takes weights of its encoder
-    alone, and keeps its decoder as it is.
+    stages from U²-Net†'s six. A network of segmentation_models.pytorch takes what that library
+    saves, too, or weights of its encoder alone, and keeps its decoder as it is.
 
     Raises `ModelFileError` for a missing, damaged, unsafe or unfitting file.
     """
@@ -59,9 +59,9 @@ def load_weights(model: Network, path: str | Path) -> Network:
     if any(key.startswith("stage1.") for key in state) and _is_papers(model):
         assert isinstance(model, U2Net)
         state = from_authors_keys(state, u2netp() if model.taken else model)
-    if isinstance(model, Peer) and not any(key.startswith("network.") for key in state):
+    if isinstance(model, Peer):
         try:
-            state = model.with_encoder(state)
+            state = model.state_from(state)
         except InputError as error:
             raise ModelFileError(f"{path}: {error}") from error
     state = _for_design(state, model)
@@ -307,7 +307,7 @@ def _widened(key: str, value: Tensor, model: SideNet) -> Tensor:
 def _fit(model: SideNet, state: Mapping[str, Tensor], path: Path) -> None:
     """Say which keys or shapes do not fit, instead of a page of them."""
     wanted = model.state_dict()
-    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    missing = [k for k in wanted if k not in state and not k.endswith(COUNTER)]
     extra = [k for k in state if k not in wanted]
     shapes = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
     for what, keys in (("missing", missing), ("unknown", extra)):

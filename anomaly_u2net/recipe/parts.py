@@ -55,8 +55,8 @@ class DataRecipe(Part):
             )
         if self.near_copies == "leave" and self.borrow_defects:
             raise ValueError(
-                f"near_copies leave heeds no borrow_defects ({self.borrow_defects}): choose the "
-                "masks by a protocol, as kshot-10"
+                f"near_copies leave looks before borrow_defects {self.borrow_defects} moves images "
+                "to training: choose the masks by a protocol, as kshot-10"
             )
         return self
 

@@ -117,7 +117,7 @@ def check_limit(max_minutes: float | None) -> None:
 
 
 def check_settings(recipe: Recipe) -> None:
-    """Raise `ModelFileError` or `RecipeError` for what this machine does not have."""
+    """Raise `ModelFileError`, `MissingExtra` or `RecipeError` for what this machine does not have."""
     init = init_path(recipe)
     if init is not None and not init.is_file():
         raise ModelFileError(f"{init}: no such weights file (model.init): check the path")
@@ -147,7 +147,7 @@ def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord
     found = index_dataset(root, card=data.card, categories=data.categories)
     split = split_by_protocol(found, data.protocol, seed=seed)
     if data.near_copies == "leave":
-        split = without_near_copies(split, picture_groups(found), protocol=data.protocol)
+        split = without_near_copies(split, picture_groups(found))
     return split_records(
         split,
         calibration_fraction=data.calibration_fraction,
@@ -268,7 +268,9 @@ def initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
 
 
 def init_path(recipe: Recipe) -> Path | None:
-    """The file that ``model.init`` names: a path, ``~`` and ``$VARIABLES`` expanded, or a package's."""
+    """The file that ``model.init`` names, None for none: a path, ``~`` and ``$VARIABLES`` expanded,
+    or weights that come as a package, which raise `MissingExtra` without it.
+    """
     init = recipe.model.init
     if init is None:
         return None

@@ -65,6 +65,11 @@ def test_a_split_that_leaks_is_not_written(cli: Cli, own_data: Path, tmp_path: P
     assert code == 3
     assert "found 1 of 13 with the same bytes" in err
     assert not out.exists()
+    code, _, err = cli(
+        *("data", "split", own_data, "--protocol", "full", "--out", out, "--near-copies", "leave")
+    )
+    assert code == 0, err  # as in training: a copy is a near copy, and has left
+    assert not [r for r in read_split(out, own_data) if r.path.name == "copy.png"]
 
 
 def test_test_images_that_look_like_training_images_are_counted_and_may_leave(

@@ -204,15 +204,23 @@ def test_near_copies_of_what_trains_leave_the_test_by_their_looks(
         for label in ("good", "dent", "hole")
         for name in ("test000.png", "test001.png")
     }
-    none = "after the protocol hard-cut-1 without near copies, found 4 and 0"
+    none = "'bolt': expected .* without near copies, found 4 and 0; set near_copies to keep"
     with pytest.raises(DatasetError, match=none):
-        without_near_copies([r for r in split if r.label != "dent"], looks, protocol="hard-cut-1")
+        without_near_copies([r for r in split if r.label != "dent"], looks)
     with caplog.at_level(logging.WARNING):
-        kept = without_near_copies(split, looks, protocol="hard-cut-1")
+        kept = without_near_copies(split, looks)
     assert "2 good and 4 defective test images leave the test, because they look" in caplog.text
     assert near_copies(kept, looks) == []
     left = {("test", "good"): 4, ("test", "dent"): 4}
     assert sides(kept) | {("test", "hole"): 2} == sides(split) | left
+
+
+def test_what_was_never_tested_is_not_missed_without_near_copies() -> None:
+    for records in (images(4), images(4) + images(2, "good", "test"), images(2, "cut", "test")):
+        assert without_near_copies(records, {}) == records
+    looks = {r.path: 0 for r in (*images(1), *images(1, "good", "test"))}
+    records = images(4) + images(2, "good", "test")
+    assert without_near_copies(records, looks) == records[:4] + records[5:]
 
 
 def test_folds_keep_groups_whole() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from anomaly_u2net.errors import MissingExtra, ModelFileError
 from anomaly_u2net.models import build_model, load_weights, packaged
@@ -22,14 +23,16 @@ def encoder_state(seed: int) -> dict[str, torch.Tensor]:
     return dict(build_model(RESNET).network.encoder.state_dict())
 
 
+def in_other_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"trunk_{i}.{key.rpartition('.')[2]}": v for i, (key, v) in enumerate(state.items())}
+
+
 @pytest.mark.parametrize("names", ["its own", "of another library"])
 def test_the_encoder_is_taken_by_name_or_in_order_and_the_decoder_stays(
     tmp_path: Path, names: str
 ) -> None:
     given = encoder_state(seed=1)
-    shown = {k if names == "its own" else f"trunk_{i}": v for i, (k, v) in enumerate(given.items())}
-    if names == "its own":
-        shown = dict(reversed(shown.items()))
+    shown = dict(reversed(given.items())) if names == "its own" else in_other_names(given)
     torch.save(shown | {"fc.weight": torch.zeros(1000, 512)}, tmp_path / "encoder.pth")
     model = build_model(RESNET)
     before = {k: v.clone() for k, v in model.network.decoder.state_dict().items()}
@@ -39,10 +42,50 @@ def test_the_encoder_is_taken_by_name_or_in_order_and_the_decoder_stays(
     assert all(torch.equal(v, before[k]) for k, v in model.network.decoder.state_dict().items())
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("arch", ["resnet18", "convnext_atto"])
+def test_files_of_timm_fit_its_encoders(
+    tmp_path: Path, arch: str, counted: bool, suffix: str
+) -> None:
+    """safetensors keeps no order, and older files do not count the batches of their BatchNorm."""
+    timm = pytest.importorskip("timm", reason="the extra smp is not installed")
+    state = dict(timm.create_model(arch, pretrained=False).state_dict())
+    state = {k: torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()}
+    if not counted:
+        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    path = tmp_path / f"{arch}{suffix}"
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    model = load_weights(build_model(ModelRecipe(arch=f"smp/unet-tu-{arch}")), path)
+    for key, value in model.network.encoder.state_dict().items():
+        bare = key.removeprefix("model.")
+        name = bare if bare in state else bare.replace("_", ".", 1)
+        assert key.endswith("num_batches_tracked") or torch.equal(value, state[name]), key
+
+
+def test_a_whole_network_of_smp_keeps_its_decoder(tmp_path: Path) -> None:
+    whole = {k: v + 1 for k, v in build_model(RESNET).network.state_dict().items()}
+    torch.save(whole, tmp_path / "whole.pth")
+    model = load_weights(build_model(RESNET), tmp_path / "whole.pth")
+    assert all(torch.equal(v, whole[k]) for k, v in model.network.state_dict().items())
+    torch.save(whole | {"classification_head.1.weight": torch.zeros(1)}, tmp_path / "more.pth")
+    with pytest.raises(ModelFileError, match=r"1 keys unknown, .*classification_head"):
+        load_weights(build_model(RESNET), tmp_path / "more.pth")
+
+
+def test_another_order_of_one_layer_is_refused(tmp_path: Path) -> None:
+    """The tensors of a BatchNorm have one shape, so shapes alone do not tell them apart."""
+    given = in_other_names(encoder_state(seed=1))
+    convolution, weight, bias, *rest = given
+    moved = {name: given[name] for name in (convolution, bias, weight, *rest)}
+    torch.save(moved, tmp_path / "moved.pth")
+    with pytest.raises(ModelFileError, match=r"bn1\.weight is missing or of another shape"):
+        load_weights(build_model(RESNET), tmp_path / "moved.pth")
+
+
 def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
     other = build_model(ModelRecipe(arch="smp/unet-resnet34")).network.encoder.state_dict()
-    numbered = {str(i): value for i, value in enumerate(other.values())}
-    torch.save(numbered, tmp_path / "other.pth")
+    torch.save(in_other_names(other), tmp_path / "other.pth")
     torch.save({"one": torch.zeros(1)}, tmp_path / "one.pth")
     for name, first in (("other.pth", "layer2.0.conv1.weight"), ("one.pth", "conv1.weight")):
         with pytest.raises(ModelFileError, match="whole network or of its encoder") as info:

@@ -31,6 +31,7 @@ from anomaly_u2net.errors import (
     InputError,
     LeakError,
     MaskError,
+    MissingExtra,
     ModelFileError,
     RecipeError,
 )
@@ -39,9 +40,10 @@ from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.inference.bundle import read_spec
 from anomaly_u2net.inference.segmenter import Segmenter
+from anomaly_u2net.models import packaged
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training import Progress, keeper, train
-from anomaly_u2net.training.run import split_data
+from anomaly_u2net.training.run import check_settings, init_path, split_data
 
 RUN_FILES = [
     "checkpoints/best.json",
@@ -274,6 +276,20 @@ def test_init_starts_from_the_weights_of_a_file(
     torch.testing.assert_close(after["fuse.weight"], before["fuse.weight"])
     environment = json.loads((tmp_path / "warm" / "environment.json").read_text())
     assert environment["init_sha256"] == sha256_file(tiny_run / "model.safetensors")
+
+
+def test_init_names_a_file_or_weights_of_a_package(
+    short: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert init_path(short) is None
+    monkeypatch.setenv("WEIGHTS", "/somewhere")
+    assert init_path(short.with_overrides(["model.init=$WEIGHTS/a.pth"])) == Path(
+        "/somewhere/a.pth"
+    )
+    named = short.with_overrides(["model.init=efficientnet-lite0"])
+    monkeypatch.setitem(packaged.PACKAGES, "efficientnet-lite0", "no_such_package")
+    with pytest.raises(MissingExtra, match=r"anomaly_u2net\[peers\]"):
+        check_settings(named)
 
 
 def test_init_of_another_architecture(short: Recipe, tiny_run: Path, tmp_path: Path) -> None:
@@ -532,6 +548,24 @@ def test_the_protocol_chooses_before_parts_are_held_out(short: Recipe, seed: int
         }
     with pytest.raises(DatasetError, match="expected defect images in training, found none"):
         split_data(short.with_overrides(["data.protocol=good_only"]))
+
+
+def test_near_copies_leave_the_test_before_parts_are_held_out(
+    short: Recipe, own_data: Path
+) -> None:
+    plate = own_data / "plate"
+    for split in ("train", "test"):  # darker copies of a training and of a test image
+        path = sorted((plate / split / "good").glob("*.png"))[0]
+        darker = np.asarray(Pillow.open(path)) * 0.8
+        Pillow.fromarray(darker.astype(np.uint8)).save(
+            plate / "test" / "good" / f"{split}_copy.png"
+        )
+    recipe = short.with_overrides([f"data.root={own_data}", "data.protocol=full"])
+    kept = split_data(recipe)
+    for seed in range(4):  # also where the copied one is held out
+        some = recipe.with_overrides(["data.near_copies=leave", f"seed={seed}"])
+        left = {r.path for r in kept} - {r.path for r in split_data(some)}
+        assert {path.name for path in left} == {"train_copy.png"}
 
 
 @pytest.mark.usefixtures("quick_export")

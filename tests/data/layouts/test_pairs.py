@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections import Counter
 from collections.abc import Callable
@@ -77,10 +78,28 @@ def test_the_authors_list_of_masks_is_read_and_nothing_in_it_is_run(miniature: M
     (root / "split_weakly_4.pyb").write_bytes(pickle.dumps((train, [])))
     with pytest.raises(DatasetError, match=r"expected 4 defect images in training .*, found 3"):
         split_by_protocol(records, "listed-4", seed=0)
-    for content in (pickle.dumps(Path("x")), pickle.dumps([1, 2]), b"\x80", b"", b"junk"):
+    runs = pickle.dumps(([(1, Makes(root / "made"))], []))
+    damaged = (b"\x80", b"", b"junk", b"\x80\x05K\x01K\x02a.", b"\x80\x04\x95" + b"\xff" * 8)
+    for content, why in (
+        (runs, r"it would load \w+\.mkdir"),
+        *((content, "") for content in (pickle.dumps([1, 2]), *damaged)),
+    ):
         (root / "split_3.pyb").write_bytes(content)
-        with pytest.raises(DatasetError, match=r"split_3.pyb: expected two pickled lists of pairs"):
+        with pytest.raises(
+            DatasetError, match=rf"split_3.pyb: expected two pickled lists of pairs .*{why}"
+        ):
             split_by_protocol(records, "listed-3", seed=0)
+    assert not (root / "made").exists()
+
+
+class Makes:
+    """A value whose pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
 
 
 def test_what_is_chosen_does_not_depend_on_the_folder_of_the_set(
