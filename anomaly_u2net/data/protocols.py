@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from anomaly_u2net.data.duplicates import join_pairs
 from anomaly_u2net.data.images import image_files
 from anomaly_u2net.data.index import few
 from anomaly_u2net.data.mask_lists import listed_masks
@@ -140,6 +141,32 @@ def without_near_copies(
             )
     gone = {record.path for record in leave}
     return [record for record in records if record.path not in gone]
+
+
+def near_copies_grouped(
+    records: Sequence[ImageRecord], groups: Mapping[Path, int]
+) -> list[ImageRecord]:
+    """``records`` in the order given, near copies outside the test part in one group.
+
+    Groups that share such images become one, by the name of the first: what is held out then
+    parts none of them (`split_records`). Test images keep the groups that they have.
+    """
+    rest = [i for i, record in enumerate(records) if record.split != "test"]
+    first: dict[tuple[str, str, str], int] = {}
+    pairs = []
+    for place, i in enumerate(rest):
+        record = records[i]
+        for kind, name in (("given", record.group), ("looks", groups.get(record.path))):
+            if name is not None:
+                key = (record.category, kind, str(name))
+                pairs.append((first.setdefault(key, place), place))
+    joined = list(records)
+    for members in join_pairs(len(rest), pairs):
+        own = [records[rest[place]] for place in members]
+        name = next((r.group for r in own if r.group is not None), own[0].path.name)
+        for place, record in zip(members, own, strict=True):
+            joined[rest[place]] = replace(record, group=name)
+    return joined
 
 
 def split_hash(records: Iterable[ImageRecord]) -> str:

@@ -26,10 +26,10 @@ class DataRecipe(Part):
         description="given, kshot-K, hard-TYPE-K, listed-K, third, full, full-fold1of5 or good_only: "
         "which defects are trained on",
     )
-    near_copies: Literal["keep", "leave"] = Field(
+    near_copies: Literal["keep", "together", "leave"] = Field(
         "keep",
-        description="leave: test images that look like a training image leave the test; "
-        "groups.csv and equal bytes are heeded anyway",
+        description="images that look alike: together, no held-out part is parted from them; "
+        "leave, nor is the test part: they leave it. Groups and equal bytes are heeded anyway",
     )
     calibration_fraction: Fraction = Field(0.2, description="of train/, held out for thresholds")
     validation_fraction: Fraction = Field(

@@ -21,7 +21,11 @@ from torch.utils.data import DataLoader
 
 from anomaly_u2net.data.duplicates import picture_groups
 from anomaly_u2net.data.index import check_trainable, index_dataset
-from anomaly_u2net.data.protocols import split_by_protocol, without_near_copies
+from anomaly_u2net.data.protocols import (
+    near_copies_grouped,
+    split_by_protocol,
+    without_near_copies,
+)
 from anomaly_u2net.data.splits import check_disjoint, split_records, training_hashes, write_split
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.errors import DatasetError, InputError, ModelFileError, RecipeError
@@ -146,8 +150,11 @@ def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord
     """The images of ``data`` under ``root``, each with its split, whoever trains on them."""
     found = index_dataset(root, card=data.card, categories=data.categories)
     split = split_by_protocol(found, data.protocol, seed=seed)
-    if data.near_copies == "leave":
-        split = without_near_copies(split, picture_groups(found))
+    if data.near_copies != "keep":
+        groups = picture_groups(found)
+        if data.near_copies == "leave":
+            split = without_near_copies(split, groups)
+        split = near_copies_grouped(split, groups)
     return split_records(
         split,
         calibration_fraction=data.calibration_fraction,

@@ -16,6 +16,7 @@ from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.protocols import (
     check_protocol,
     near_copies,
+    near_copies_grouped,
     split_by_protocol,
     split_hash,
     without_near_copies,
@@ -213,6 +214,19 @@ def test_near_copies_of_what_trains_leave_the_test_by_their_looks(
     assert near_copies(kept, looks) == []
     left = {("test", "good"): 4, ("test", "dent"): 4}
     assert sides(kept) | {("test", "hole"): 2} == sides(split) | left
+
+
+def test_looks_join_given_groups_outside_the_test() -> None:
+    first, second = images(2, group="a"), [replace(r, label="good") for r in images(4)[2:]]
+    other = [replace(r, category="nut") for r in images(1, group="a")]
+    tested = images(3, "good", "test", group="t")
+    records = [*tested, *second, *first, *other]
+    looks = {second[0].path: 0, first[1].path: 0, tested[0].path: 0}
+    found = near_copies_grouped(records, looks)
+    assert [(r.path, r.split) for r in found] == [(r.path, r.split) for r in records]
+    assert [r.group for r in found] == ["t", "t", "t", "a", None, "a", "a", "a"]
+    alone = near_copies_grouped(second, dict.fromkeys([r.path for r in second], 3))
+    assert [r.group for r in alone] == ["train002.png", "train002.png"]
 
 
 def test_what_was_never_tested_is_not_missed_without_near_copies() -> None:

@@ -568,6 +568,22 @@ def test_near_copies_leave_the_test_before_parts_are_held_out(
         assert {path.name for path in left} == {"train_copy.png"}
 
 
+def test_near_copies_are_held_out_together(short: Recipe, own_data: Path) -> None:
+    good = own_data / "plate" / "train" / "good"
+    path = sorted(good.glob("*.png"))[0]
+    for gain in (0.9, 0.8, 0.7):
+        darker = np.asarray(Pillow.open(path)) * gain
+        Pillow.fromarray(darker.astype(np.uint8)).save(good / f"copy_{gain}.png")
+    recipe = short.with_overrides([f"data.root={own_data}", "data.calibration_fraction=0.3"])
+
+    def parted(choice: str, seed: int) -> set[str]:
+        records = split_data(recipe.with_overrides([f"data.near_copies={choice}", f"seed={seed}"]))
+        return {r.split for r in records if r.path == path or r.path.name.startswith("copy")}
+
+    assert any(len(parted("keep", seed)) > 1 for seed in range(4))
+    assert all(len(parted("together", seed)) == 1 for seed in range(8))
+
+
 @pytest.mark.usefixtures("quick_export")
 def test_good_images_alone_train_on_made_defects(
     short: Recipe, own_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
