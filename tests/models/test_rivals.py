@@ -336,6 +336,10 @@ class TestPeer:
         with pytest.raises(InputError, match=r"unknown encoder 'zzz' in .*known here: .*…\)$") as e:
             build_model(ModelRecipe(arch="smp/unet-zzz"))
         assert len(str(e.value)) < 400
+        with pytest.raises(
+            InputError, match=r"padding of tf_ .*; take 'tu-efficientnet_lite0', of"
+        ):
+            build_model(ModelRecipe(arch="smp/unet-tu-tf_efficientnet_lite0"))
 
     @pytest.mark.parametrize(("arch", "reason"), [
         ("smp/unetplusplus-mit_b0", "not support encoder_name=mit_b0"),
