@@ -20,7 +20,7 @@ from anomaly_u2net.benchmark.run import Failed, attempt, train_cell
 from anomaly_u2net.benchmark.scores import TEST, score_cell
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.protocols import check_protocol, split_hash
-from anomaly_u2net.data.splits import write_split
+from anomaly_u2net.data.split_files import write_split
 from anomaly_u2net.errors import BusyError, DatasetError, InputError, RecipeError
 from anomaly_u2net.evaluation.predictions import Predictor
 from anomaly_u2net.files import hold, sha256_json

@@ -37,7 +37,7 @@ def split(
         without_near_copies,
     )
     from anomaly_u2net.data.published import split_facts
-    from anomaly_u2net.data.splits import write_split
+    from anomaly_u2net.data.split_files import write_split
 
     records = index_dataset(root, card=card)
     chosen = split_by_protocol(records, protocol, seed=seed)

@@ -21,7 +21,7 @@ from anomaly_u2net.data.protocols import (
     split_by_protocol,
     split_hash,
 )
-from anomaly_u2net.data.splits import write_split
+from anomaly_u2net.data.split_files import write_split
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.recipe.protocol import parse_protocol
 from anomaly_u2net.types import ImageRecord

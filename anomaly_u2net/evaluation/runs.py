@@ -7,7 +7,8 @@ from pathlib import Path
 
 from anomaly_u2net.data.cards import load_card
 from anomaly_u2net.data.index import GROUPS, index_dataset
-from anomaly_u2net.data.splits import check_disjoint, read_split, training_hashes
+from anomaly_u2net.data.split_files import read_split, training_hashes
+from anomaly_u2net.data.splits import check_disjoint
 from anomaly_u2net.errors import DatasetError, ModelFileError
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import ImageRecord, Split

@@ -26,7 +26,8 @@ from anomaly_u2net.data.protocols import (
     split_by_protocol,
     without_near_copies,
 )
-from anomaly_u2net.data.splits import check_disjoint, split_records, training_hashes, write_split
+from anomaly_u2net.data.split_files import training_hashes, write_split
+from anomaly_u2net.data.splits import check_disjoint, split_records
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.errors import DatasetError, InputError, ModelFileError, RecipeError
 from anomaly_u2net.files import sha256_file, write_json

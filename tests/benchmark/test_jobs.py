@@ -19,7 +19,7 @@ from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, sc
 from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
 from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.benchmark.outcome import NAME, SAMPLES, Outcome
-from anomaly_u2net.data.splits import read_split
+from anomaly_u2net.data.split_files import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
 from anomaly_u2net.evaluation import evaluate
 from anomaly_u2net.evaluation.memory import Memory

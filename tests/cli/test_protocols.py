@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anomaly_u2net.data.images import read_image
-from anomaly_u2net.data.splits import read_split
+from anomaly_u2net.data.split_files import read_split
 
 Cli = Callable[..., tuple[int, str, str]]
 Write = Callable[[np.ndarray, Path], None]

@@ -9,7 +9,7 @@ import pytest
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.protocols import split_by_protocol, split_hash
 from anomaly_u2net.data.published import INDEX, PROTOCOLS, SplitFacts, publish_splits
-from anomaly_u2net.data.splits import read_split
+from anomaly_u2net.data.split_files import read_split
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.resources import shipped
 

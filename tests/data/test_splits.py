@@ -14,13 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly_u2net.data.index import index_dataset
-from anomaly_u2net.data.splits import (
-    check_disjoint,
-    read_split,
-    record_hashes,
-    split_records,
-    write_split,
-)
+from anomaly_u2net.data.split_files import read_split, write_split
+from anomaly_u2net.data.splits import check_disjoint, record_hashes, split_records
 from anomaly_u2net.errors import DatasetError, InputError, LeakError
 from anomaly_u2net.types import ImageRecord, Split
 

@@ -14,7 +14,7 @@ from anomalib.data import AnomalibDataModule, ImageBatch, ImageItem
 from torch.utils.data import DataLoader, Dataset
 
 from anomaly_u2net.data.images import read_sample
-from anomaly_u2net.data.splits import write_split
+from anomaly_u2net.data.split_files import write_split
 from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training.run import split_data, training_loader

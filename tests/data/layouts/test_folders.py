@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.protocols import split_by_protocol
-from anomaly_u2net.data.splits import read_split, write_split
+from anomaly_u2net.data.split_files import read_split, write_split
 from anomaly_u2net.errors import DatasetError, MaskError
 
 Rows = Callable[[Path, str], list[tuple[str, ...]]]

@@ -10,7 +10,7 @@ import pytest
 
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.index import index_dataset
-from anomaly_u2net.data.splits import read_split, training_hashes, write_split
+from anomaly_u2net.data.split_files import read_split, training_hashes, write_split
 from anomaly_u2net.errors import DatasetError, MaskError
 
 Rows = Callable[[Path, str], list[tuple[str, ...]]]
