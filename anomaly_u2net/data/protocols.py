@@ -163,7 +163,7 @@ def near_copies_grouped(
     joined = list(records)
     for members in join_pairs(len(rest), pairs):
         own = [records[rest[place]] for place in members]
-        name = next((r.group for r in own if r.group is not None), own[0].path.name)
+        name = next((r.group for r in own if r.group is not None), ranked_name(own[0].path))
         for place, record in zip(members, own, strict=True):
             joined[rest[place]] = replace(record, group=name)
     return joined

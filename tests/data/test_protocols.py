@@ -226,7 +226,11 @@ def test_looks_join_given_groups_outside_the_test() -> None:
     assert [(r.path, r.split) for r in found] == [(r.path, r.split) for r in records]
     assert [r.group for r in found] == ["t", "t", "t", "a", None, "a", "a", "a"]
     alone = near_copies_grouped(second, dict.fromkeys([r.path for r in second], 3))
-    assert [r.group for r in alone] == ["train002.png", "train002.png"]
+    assert [r.group for r in alone] == ["file:train/good/train002.png"] * 2
+    # Numbered anew in every folder, as in MVTec AD: of one name, but not of one group.
+    cuts = images(4, "cut")[2:]
+    pairs = {r.path: number for number, own in enumerate((second, cuts)) for r in own}
+    assert len({r.group for r in near_copies_grouped([*second, *cuts], pairs)}) == 2
 
 
 def test_what_was_never_tested_is_not_missed_without_near_copies() -> None:
