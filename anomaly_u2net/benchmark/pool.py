@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
@@ -35,14 +34,13 @@ def in_processes(count: int) -> Runner:
 
     def run(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         context = multiprocessing.get_context("spawn")
-        threads = max(1, (os.cpu_count() or 1) // count)
         waiting, alive = list(jobs), dict[Any, tuple[Job, Any]]()
         try:
             while waiting or alive:
                 while waiting and len(alive) < count:
                     job = waiting.pop(0)
                     answer, its_end = context.Pipe(duplex=False)
-                    process = context.Process(target=_work, args=(job, threads, its_end))
+                    process = context.Process(target=_work, args=(job, count, its_end))
                     process.start()
                     its_end.close()  # the process has the only one: when it dies, the pipe ends
                     alive[answer] = job, process
@@ -80,11 +78,15 @@ def on_ray(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         yield job, outcome
 
 
-def _work(job: Job, threads: int, answer: Connection) -> None:
-    """What a process does."""
+def _work(job: Job, count: int, answer: Connection) -> None:
+    """What one of ``count`` processes does, with its share of what torch may use.
+
+    Torch minds OMP_NUM_THREADS and CPU sets. Threads that are more than the free cores wait for
+    each other busily: training took four times as long beside another process.
+    """
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
     answer.send(execute(job))
 
 

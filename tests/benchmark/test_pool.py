@@ -44,7 +44,7 @@ def make(one: Job) -> Outcome:
     )  # fmt: skip
 
 
-def made_and_died(one: Job, threads: int, answer: Any) -> None:
+def made_and_died(one: Job, count: int, answer: Any) -> None:
     """A process that falls over its libraries when all is done."""
     answer.send(make(one))
     answer.close()
@@ -62,9 +62,13 @@ def test_each_cell_has_a_process_and_one_that_dies_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "execute", make)
-    monkeypatch.setattr(pool.os, "cpu_count", lambda: 6)
     jobs = [job(tmp_path, name) for name in ("a", "dies", "b", "fails")]
-    found = {one.method: outcome for one, outcome in in_processes(2)(jobs)}
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)  # as OMP_NUM_THREADS would: a share of it, whatever the machine has
+    try:
+        found = {one.method: outcome for one, outcome in in_processes(2)(jobs)}
+    finally:
+        torch.set_num_threads(before)
     assert set(found) == {"a", "dies", "b", "fails"}
     makers = {found[name].model_hash for name in ("a", "b")}
     assert len(makers) == 2
