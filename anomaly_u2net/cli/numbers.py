@@ -43,8 +43,10 @@ LABEL_COLUMNS = {
     "pixel_ap": "pixel\nAP",
     "aupro_0.30": "AUPRO\n@0.30",
     "found": "called NG",
-    "iou": "pixel IoU",
-    "iou_best_f1": "pixel IoU at\nF1 threshold",
+    "iou": "pixel IoU\npooled",
+    "mean_iou": "pixel IoU\nper image",
+    "iou_best_f1": "pooled at\nF1 threshold",
+    "mean_iou_best_f1": "per image at\nF1 threshold",
 }
 SIZE_COLUMNS = {"recall": "found", "overlap": "mean overlap"}
 #: Why the streaming engine has none.

@@ -125,6 +125,7 @@ def label_numbers(facts: Sequence[ImageFacts], label: str) -> NumbersByImage:
     ):
         if (own := _only(of_label, counts)) is not None:
             numbers[name] = or_none(partial(iou_by_image, own))
+            numbers[f"mean_{name}"] = or_none(partial(_mean_over_defects, iou, own))
     return numbers
 
 

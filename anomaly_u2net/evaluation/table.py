@@ -42,7 +42,7 @@ AT_THRESHOLDS = {
 #: The columns of the table, in order.
 METRICS = RANKING | AT_THRESHOLDS
 
-#: The numbers of one defect type: its images against all good ones; the last three at thresholds.
+#: The numbers of one defect type: its images against all good ones; from "found" on, at thresholds.
 LABEL_METRICS = {
     "image_auroc": "area under the ROC curve of image scores",
     "pixel_auroc": "area under the ROC curve of pixels",
@@ -50,7 +50,9 @@ LABEL_METRICS = {
     "aupro_0.30": "per-region overlap, area to FPR 0.30, normalised",
     "found": "images of this type called NG at the calibrated image threshold",
     "iou": "IoU pooled over the images of this type at the calibrated pixel threshold",
-    "iou_best_f1": "the same at the pixel threshold of highest F1 on calibration images",
+    "mean_iou": "IoU of an image of this type at that threshold, mean over them",
+    "iou_best_f1": "pooled IoU at the pixel threshold of highest F1 on calibration images",
+    "mean_iou_best_f1": "IoU of an image of this type at that threshold, mean over them",
 }
 #: The numbers of the regions of one size, at the calibrated pixel threshold.
 SIZE_METRICS = {

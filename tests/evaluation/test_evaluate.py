@@ -17,6 +17,7 @@ from anomaly_u2net.data.geometry import MEAN, STD
 from anomaly_u2net.errors import CalibrationError, DatasetError, MaskError
 from anomaly_u2net.evaluation import (
     AT_THRESHOLDS,
+    LABEL_METRICS,
     METRICS,
     RANKING,
     Evaluation,
@@ -150,6 +151,11 @@ def test_numbers_by_hand(spec: ModelSpec, draw: Draw) -> None:
     other = calibration(spec, value=0.9, f1=0.7)
     (again,) = evaluate(Segmenter(answer, spec, calibration=other), records).categories
     assert (again.labels[0].metrics["iou"], again.labels[0].metrics["iou_best_f1"]) == (0.0, 0.5)
+    # A small cut that is found exactly: 30 of 50 pixels pooled, but the images' mean is of 1/2 and 1.
+    more = [*records, draw("cut", box=box(5, 5, 5, 2), mask=box(5, 5, 5, 2))]
+    (both,) = evaluate(Segmenter(answer, spec, calibration=other), more).categories
+    ious = ("iou", "mean_iou", "iou_best_f1", "mean_iou_best_f1")
+    assert [both.labels[0].metrics[name] for name in ious] == [0.0, 0.0, 0.6, 0.75]
     others = 3 * 600 - 40  # two good images, and what is good in the image of the cut
     assert cut.metrics["pixel_auroc"] == pytest.approx(
         (20 * others + 20 * (others - 10) / 2) / (40 * others)
@@ -219,8 +225,8 @@ def test_without_a_calibration_nothing_needs_a_threshold(spec: ModelSpec, draw: 
     records = [draw(), draw("cut", box=box(5, 5, 5, 4), mask=box(5, 5, 5, 8))]
     (row,) = evaluate(Segmenter(answer, spec), records).categories
     assert {name for name, value in row.metrics.items() if value is None} == set(AT_THRESHOLDS)
-    at_thresholds = [row.labels[0].metrics[name] for name in ("found", "iou", "iou_best_f1")]
-    assert at_thresholds == [None, None, None]
+    at_thresholds = [row.labels[0].metrics[name] for name in list(LABEL_METRICS)[4:]]
+    assert at_thresholds == [None] * 5
     assert row.labels[0].metrics["image_auroc"] is not None
     assert row.sizes == ()
 
