@@ -27,7 +27,7 @@ from anomaly_u2net.files import hold, sha256_json
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.recipe import DataRecipe, Recipe
 from anomaly_u2net.recipe.find import find_recipe
-from anomaly_u2net.training.run import data_records, init_path
+from anomaly_u2net.training.run import check_start, data_records, init_path
 from anomaly_u2net.types import ImageRecord
 
 LOCK = "cell.lock"
@@ -129,7 +129,7 @@ def execute(job: Job) -> Outcome:
 
 
 def finished(job: Job) -> Outcome | None:
-    """The numbers that the folder of ``job`` holds; `InputError` for those of another cell."""
+    """The numbers that the folder of ``job`` holds; `InputError` for those of another cell or start."""
     found = Outcome.load(job.folder)
     if found is None or found.error is not None:  # an error is tried again
         return None
@@ -138,6 +138,8 @@ def finished(job: Job) -> Outcome | None:
             f"{job.folder} holds a cell of another benchmark: expected {job.digest[:12]}, found "
             f"{found.digest[:12]}: give another --out, or remove that folder"
         )
+    if isinstance(job.spec, Recipe):
+        check_start(job.folder / Cell("run", job.spec).folder, job.spec)
     return found
 
 

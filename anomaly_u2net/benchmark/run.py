@@ -14,6 +14,7 @@ from anomaly_u2net.errors import AnomalyU2NetError, InputError, MissingExtra, Mo
 from anomaly_u2net.evaluation.runs import run_recipe
 from anomaly_u2net.inference.bundle import SPEC_NAME, read_spec
 from anomaly_u2net.training import Progress, train
+from anomaly_u2net.training.run import check_start
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def is_begun(folder: Path, cell: Cell) -> bool:
-    """Whether ``folder`` holds a run of the cell; `InputError` for a run of another recipe."""
+    """Whether ``folder`` holds a run of the cell; `InputError` for another recipe or start."""
     found = []
     if begun := (folder / "recipe.yaml").is_file():
         found.append(run_recipe(folder).digest)
@@ -93,4 +94,5 @@ def is_begun(folder: Path, cell: Cell) -> bool:
             f"{folder} holds a run of another recipe: expected {cell.recipe.digest[:12]}, found "
             f"{found[0][:12]}: give another --out, or remove that folder"
         )
+    check_start(folder, cell.recipe)
     return begun

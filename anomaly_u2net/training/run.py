@@ -29,7 +29,13 @@ from anomaly_u2net.data.protocols import (
 from anomaly_u2net.data.split_files import training_hashes, write_split
 from anomaly_u2net.data.splits import check_disjoint, split_records
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
-from anomaly_u2net.errors import DatasetError, InputError, ModelFileError, RecipeError
+from anomaly_u2net.errors import (
+    DatasetError,
+    InputError,
+    MissingExtra,
+    ModelFileError,
+    RecipeError,
+)
 from anomaly_u2net.files import sha256_file, write_json
 from anomaly_u2net.inference.bundle import SPEC_NAME, ModelSpec, write_spec
 from anomaly_u2net.inference.export import export_onnx
@@ -52,6 +58,8 @@ logger = logging.getLogger(__name__)
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 #: Batches from which a BatchNorm-folded warm start takes its statistics.
 WARM_START_BATCHES = 8
+#: What a run was made on and from.
+ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,27 @@ def check_folder(out: Path) -> None:
         raise InputError(f"{out} exists and is not a run: expected a new or empty folder as --out")
 
 
+def check_start(out: Path, recipe: Recipe) -> None:
+    """Raise `InputError` when the run in ``out`` began from another file than ``model.init`` names.
+
+    A recipe names a path, and files change. Weights that are gone by now are no error: what was
+    begun from them is there.
+    """
+    noted = out / ENVIRONMENT
+    if not noted.is_file() or not any((out / "checkpoints").glob("*")):
+        return
+    began = json.loads(noted.read_text(encoding="utf-8"))["init_sha256"]
+    try:
+        init = init_path(recipe)
+    except MissingExtra:
+        return
+    if init is not None and init.is_file() and sha256_file(init) != began:
+        raise InputError(
+            f"{init} is not the file that the run in {out} began from (SHA-256 {began[:12]}): "
+            "restore it, or give another --out"
+        )
+
+
 def split_data(recipe: Recipe) -> list[ImageRecord]:
     """The images that ``recipe`` is trained with, each with its split; raises `DatasetError`."""
     records = data_records(recipe.data, recipe.data_root(), seed=recipe.seed)
@@ -181,12 +210,13 @@ def _prepare_folder(
                 f"anomaly-u2net train {saved} --out {out} --resume; "
                 "for a changed recipe give another --out"
             )
+        check_start(out, recipe)
     check_folder(out)
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         recipe.save(saved)
         _write_split(out / "split.csv", records, root=recipe.data_root(), resumed=state.is_file())
-        write_json(out / "environment.json", _environment(recipe))
+        write_json(out / ENVIRONMENT, _environment(recipe))
     except OSError as error:
         raise InputError(f"{out}: cannot write the run folder: {error}") from error
     return state if state.is_file() else None

@@ -23,7 +23,7 @@ from anomaly_u2net.data.split_files import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
 from anomaly_u2net.evaluation import evaluate
 from anomaly_u2net.evaluation.memory import Memory
-from anomaly_u2net.files import hold
+from anomaly_u2net.files import hold, sha256_file, write_json
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.types import Image, ImageRecord, ScoreMap
 
@@ -314,6 +314,27 @@ def test_a_category_without_test_defects(
     assert error is not None
     assert "expected defective test images, found none; leave the category out" in error
     assert trained == []
+
+
+def test_weights_that_changed_since(
+    bench: BenchmarkFile, trained: list[str], tmp_path: Path
+) -> None:
+    start = tmp_path / "start.pth"
+    start.write_bytes(b"one")
+    warm = bench.methods["ours"].model_copy(update={"set": {"model.init": str(start)}})
+    job = plan_jobs(bench.model_copy(update={"methods": {"ours": warm}}), tmp_path / "out")[0]
+    execute(job)
+    run = job.folder / "run-seed0"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.json").write_text("{}")
+    write_json(run / "environment.json", {"init_sha256": sha256_file(start)})
+    assert execute(job).error is None
+    start.write_bytes(b"two")
+    with pytest.raises(InputError, match=rf"start.pth is not the file that the run in {run} began"):
+        execute(job)
+    start.unlink()  # what was measured stays so
+    assert execute(job).error is None
+    assert trained == [job.name]
 
 
 def test_another_benchmark_in_the_folder(

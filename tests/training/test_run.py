@@ -442,6 +442,24 @@ def test_a_run_is_resumed_with_its_own_recipe_and_data(
         train(short, tmp_path / "run", resume=True)
 
 
+def test_a_run_is_resumed_with_the_weights_it_began_from(
+    short: Recipe, tiny_run: Path, tmp_path: Path
+) -> None:
+    start, before = tmp_path / "start.safetensors", tiny_run / "model.safetensors"
+    shutil.copy(before, start)
+    warm = short.with_overrides([f"model.init={start}"])
+    with pytest.raises(Killed):
+        train(warm, tmp_path / "run", on_progress=kill_at(5))
+    start.write_bytes(b"others")
+    with pytest.raises(
+        InputError, match=r"start.safetensors is not the file .* restore it"
+    ) as found:
+        train(warm, tmp_path / "run", resume=True)
+    assert sha256_file(before)[:12] in str(found.value)
+    noted = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert noted["init_sha256"] == sha256_file(before)
+
+
 def test_out_that_cannot_be_used(short: Recipe, tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"already holds a run: give --resume, or another --out"):
         train(short, tiny_run)
