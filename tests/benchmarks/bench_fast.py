@@ -1,4 +1,4 @@
-"""u2net_fast beside U²-Net† and a U-Net on a ResNet-18: torch, OpenVINO float32, OpenVINO INT8.
+"""u2net_fast beside U²-Net† and two U-Nets of smp: torch, OpenVINO float32, OpenVINO INT8.
 
 usage: OMP_NUM_THREADS=1 python tests/benchmarks/bench_fast.py [--repeats 15] [--write]
 
@@ -34,8 +34,8 @@ sys.path.insert(0, str(DOCS))
 from architecture import markdown, write_table  # noqa: E402
 
 PAGE = DOCS / "reference" / "rivals.md"
-#: The last one is what a user would pick instead.
-ARCHITECTURES = ("u2netp", "u2net_fast", "smp/unet-resnet18")
+#: The last two are what a user would pick instead; ImageNet weights of the last come as a package.
+ARCHITECTURES = ("u2netp", "u2net_fast", "smp/unet-resnet18", "smp/unet-tu-efficientnet_lite0")
 SIZES = (256, 320)
 WAYS = ("torch", "OpenVINO float32", "OpenVINO INT8")
 
