@@ -27,7 +27,7 @@ from anomaly_u2net.files import hold, sha256_json
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.recipe import DataRecipe, Recipe
 from anomaly_u2net.recipe.find import find_recipe
-from anomaly_u2net.training.run import check_start, data_records, init_path
+from anomaly_u2net.training.run import check_same_weights, data_records, init_path
 from anomaly_u2net.types import ImageRecord
 
 LOCK = "cell.lock"
@@ -64,7 +64,8 @@ class Job:
     def digest(self) -> str:
         """SHA-256 of all that decides the numbers of the cell, but for what files hold.
 
-        Images and weights: that methods of one seed saw the same images, the table checks.
+        That methods of one seed saw the same images, the table checks; that a recipe's weights are
+        those it began from, `finished` does. Weights of an anomalib method nobody compares.
         """
         spec = self.spec.model_dump(mode="json")
         data = self.data.model_dump(mode="json") | {"root": None}
@@ -139,7 +140,7 @@ def finished(job: Job) -> Outcome | None:
             f"{found.digest[:12]}: give another --out, or remove that folder"
         )
     if isinstance(job.spec, Recipe):
-        check_start(job.folder / Cell("run", job.spec).folder, job.spec)
+        check_same_weights(job.folder / _own(job.spec).folder, job.spec)
     return found
 
 
@@ -186,11 +187,16 @@ def failed_outcome(job: Job, found: Failed) -> Outcome:
     )
 
 
+def _own(recipe: Recipe) -> Cell:
+    """The one training in the folder of a job."""
+    return Cell("run", recipe)
+
+
 def _train(job: Job, records: Sequence[ImageRecord]) -> tuple[Predictor, dict[str, float], str]:
     """The model, what its training cost, and what its weights started from."""
     spec = job.spec
     if isinstance(spec, Recipe):
-        run = train_cell(Cell("run", spec), job.folder, max_minutes=job.max_minutes)
+        run = train_cell(_own(spec), job.folder, max_minutes=job.max_minutes)
         predictor = Segmenter.load(run.folder, backend="onnx", threads=1, calibrated=False)
         init = init_path(spec)
         costs = {"minutes": run.minutes, "steps": float(run.steps)}

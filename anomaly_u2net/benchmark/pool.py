@@ -24,7 +24,7 @@ def here(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
 
 
 def in_processes(count: int) -> Runner:
-    """``count`` at a time, each in a new process with its share of the CPU cores.
+    """``count`` at a time, each in a new process with its share of the threads.
 
     A process that dies, of too little memory say, is an error of its cell alone. Raises
     `InputError` for fewer than 1.
@@ -81,8 +81,8 @@ def on_ray(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
 def _work(job: Job, count: int, answer: Connection) -> None:
     """What one of ``count`` processes does, with its share of what torch may use.
 
-    Torch minds OMP_NUM_THREADS and CPU sets. Threads that are more than the free cores wait for
-    each other busily: training took four times as long beside another process.
+    Torch minds OMP_NUM_THREADS and CPU sets. Threads of one process that are more than the free
+    cores spend their time waiting for each other.
     """
     import torch
 

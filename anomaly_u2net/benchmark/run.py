@@ -14,7 +14,7 @@ from anomaly_u2net.errors import AnomalyU2NetError, InputError, MissingExtra, Mo
 from anomaly_u2net.evaluation.runs import run_recipe
 from anomaly_u2net.inference.bundle import SPEC_NAME, read_spec
 from anomaly_u2net.training import Progress, train
-from anomaly_u2net.training.run import check_start
+from anomaly_u2net.training.run import check_same_weights
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -94,5 +94,5 @@ def is_begun(folder: Path, cell: Cell) -> bool:
             f"{folder} holds a run of another recipe: expected {cell.recipe.digest[:12]}, found "
             f"{found[0][:12]}: give another --out, or remove that folder"
         )
-    check_start(folder, cell.recipe)
+    check_same_weights(folder, cell.recipe)
     return begun

@@ -34,7 +34,7 @@ def run_benchmark(
     cell.
 
     Raises, before anything is trained, as `plan_jobs`, and `InputError` for a folder in ``out``
-    that holds a cell of another benchmark.
+    that holds a cell of another benchmark, or one that began from other weights.
     """
     jobs = plan_jobs(bench, out)
     outcomes = {job.name: done for job in jobs if (done := finished(job)) is not None}

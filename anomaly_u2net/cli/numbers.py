@@ -45,8 +45,8 @@ LABEL_COLUMNS = {
     "found": "called NG",
     "iou": "pixel IoU\npooled",
     "mean_iou": "pixel IoU\nper image",
-    "iou_best_f1": "pooled at\nF1 threshold",
-    "mean_iou_best_f1": "per image at\nF1 threshold",
+    "iou_best_f1": "pixel IoU at\nF1 threshold",
+    "mean_iou_best_f1": "per image\nat it",
 }
 SIZE_COLUMNS = {"recall": "found", "overlap": "mean overlap"}
 #: Why the streaming engine has none.

@@ -148,21 +148,29 @@ def check_folder(out: Path) -> None:
         raise InputError(f"{out} exists and is not a run: expected a new or empty folder as --out")
 
 
-def check_start(out: Path, recipe: Recipe) -> None:
+def check_same_weights(out: Path, recipe: Recipe) -> None:
     """Raise `InputError` when the run in ``out`` began from another file than ``model.init`` names.
 
-    A recipe names a path, and files change. Weights that are gone by now are no error: what was
-    begun from them is there.
+    A recipe names a path, and files change. With no weights there now (a file or package that is
+    gone), or none noted then, there is nothing to compare.
     """
     noted = out / ENVIRONMENT
     if not noted.is_file() or not any((out / "checkpoints").glob("*")):
         return
-    began = json.loads(noted.read_text(encoding="utf-8"))["init_sha256"]
+    try:
+        began = json.loads(noted.read_text(encoding="utf-8")).get("init_sha256")
+    except (ValueError, AttributeError) as error:
+        raise InputError(
+            f"{noted}: expected what the run was made on and from, could not read it ({error}): "
+            "restore it, or give another --out"
+        ) from error
     try:
         init = init_path(recipe)
     except MissingExtra:
         return
-    if init is not None and init.is_file() and sha256_file(init) != began:
+    if began is None or init is None or not init.is_file():
+        return
+    if sha256_file(init) != began:
         raise InputError(
             f"{init} is not the file that the run in {out} began from (SHA-256 {began[:12]}): "
             "restore it, or give another --out"
@@ -210,7 +218,7 @@ def _prepare_folder(
                 f"anomaly-u2net train {saved} --out {out} --resume; "
                 "for a changed recipe give another --out"
             )
-        check_start(out, recipe)
+        check_same_weights(out, recipe)
     check_folder(out)
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
