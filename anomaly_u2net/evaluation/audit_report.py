@@ -27,8 +27,8 @@ _PANEL = 560
 #: Images of one group that are shown.
 _MEMBERS = 6
 _GROUPS = (
-    "copies_across_splits", "near_copies_across_splits", "near_copies_unlike_labels", "copies",
-    "near_copies", "copies_across_categories",
+    "copies_across_splits", "groups_across_splits", "near_copies_across_splits",
+    "near_copies_unlike_labels", "copies", "near_copies", "copies_across_categories",
 )  # fmt: skip
 _MASKS = ("mask_unseen", "mask_large", "defect_size")
 

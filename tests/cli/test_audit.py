@@ -37,6 +37,20 @@ def test_a_problem_ends_with_1_and_is_named_first(cli: Cli, own_data: Path, tmp_
     assert json.loads(out)["counts"]["warning"] == 1
 
 
+def test_what_split_refuses_for_its_groups_is_an_error(
+    cli: Cli, own_data: Path, tmp_path: Path
+) -> None:
+    part = own_data / "plate"
+    (part / "groups.csv").write_text("file,group\ntrain_good_0,7\ntest_good_0,7\n")
+    code, out, _ = cli("data", "audit", part, "--size", 64, "--fail-on", "error")
+    assert code == 1
+    assert "error    groups_across_splits plate: 2 images in 1 group: named as one" in out
+    assert "test/good/test_good_0.png, train/good/train_good_0.png: group 7: test/good" in out
+    code, _, err = cli("data", "split", part, "--protocol", "given", "--out", tmp_path / "s.csv")
+    assert code == 3
+    assert "by their group" in err
+
+
 def test_labels_are_judged_by_runs(cli: Cli, tiny_run: Path, tiny_data: Path) -> None:
     code, out, err = cli("data", "audit", tiny_data, "--size", 64, "--run", tiny_run, "--json")
     assert code in (0, 1), err

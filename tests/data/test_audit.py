@@ -124,6 +124,28 @@ def test_groups_that_are_known_are_no_warning(part: Path) -> None:
     assert known.joined == result.joined
 
 
+def test_groups_that_the_splits_part_are_an_error(part: Path) -> None:
+    rows = ["train_good_0,A", "test_good_0,A", "train_good_1,B", "train_good_2,B", "test_cut_2,C"]
+    (part / "groups.csv").write_text(
+        "\n".join(["file,group", *rows, "train_cut_5,C", "test_cut_1,"])
+    )
+    found = only(look(part))  # no two of them look alike
+    assert (found.severity, found.check) == ("error", "groups_across_splits")
+    assert found.text.startswith("4 images in 2 groups: named as one group")
+    assert found.numbers == {"images": 4, "groups": 2}
+    items = {item.note: sorted(path.stem for path in item.files) for item in found.items}
+    assert items == {
+        "group A: test/good, train/good": ["test_good_0", "train_good_0"],
+        "group C: test/cut, train/cut": ["test_cut_2", "train_cut_5"],
+    }
+
+
+def test_a_parted_group_is_not_told_again_by_its_looks(part: Path) -> None:
+    save(0.7 * surface(2), part / "test/good/again.png")
+    (part / "groups.csv").write_text("file,group\nagain,A\ntrain_good_1,A\n")
+    assert only(look(part)).check == "groups_across_splits"
+
+
 def test_one_part_with_two_labels(part: Path) -> None:
     plane = surface(3) * 0.8
     plane[70:76, 100:106] = 230

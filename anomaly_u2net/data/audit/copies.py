@@ -1,10 +1,11 @@
-"""Findings on images that are there twice: to the byte, to the pixel, or nearly."""
+"""Findings on images that are there twice: to the byte, to the pixel, or nearly; or named as one."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +27,34 @@ class Copies:
 
 
 def copy_findings(category: str, seen: Sequence[SeenImage]) -> Copies:
-    """Same files, same pixels, same things in one category: within and across splits."""
-    exact, pixels = _equal(seen, "bytes"), _equal(seen, "pixels")
+    """Same files, same pixels, same things, same groups in one category: within and across splits."""
+    exact, pixels = _equal(seen, attrgetter("bytes")), _equal(seen, attrgetter("pixels"))
+    given = _equal(seen, attrgetter("record.group"))
     near = alike_pairs(np.array([one.thumbnail for one in seen]).reshape(-1, SIDE, SIDE))
-    equal = [(group[0], i) for group in pixels for i in group[1:]]
+    equal = _pairs(pixels)
     found = join_pairs(len(seen), [*equal, *near])
-    joined = join_pairs(len(seen), [*equal, *near, *_given(seen)])
+    joined = join_pairs(len(seen), [*equal, *near, *_pairs(given)])
     near_only = sorted(set(found) - set(pixels))  # the others are named as copies
-    across = [group for group in near_only if len(_splits(seen, group)) > 1]
-    inside = [group for group in near_only if len(_splits(seen, group)) == 1]
-    known = [group for group in inside if _one_group(seen, group)]
-    within = [group for group in inside if not _one_group(seen, group)]
+    known = [group for group in near_only if _one_group(seen, group)]
+    new = [group for group in near_only if not _one_group(seen, group)]
+    across = [group for group in new if len(_splits(seen, group)) > 1]
+    within = [group for group in new if len(_splits(seen, group)) == 1]
     unlike = [group for group in found if len({seen[i].record.label == "good" for i in group}) > 1]
     torn = [group for group in pixels if len(_splits(seen, group)) > 1]
     whole = [group for group in pixels if len(_splits(seen, group)) == 1]
     same = sum(_same_file(exact, group) for group in torn)
+    parted = [group for group in given if len(_splits(seen, group)) > 1]
     findings = [
         _finding(
             seen, torn, "error", "copies_across_splits", category,
             f"the same picture lies in several splits ({same} of {len(torn)} to the byte)",
             "Keep each picture in one split: a test on trained images proves nothing.",
+        ),
+        _finding(
+            seen, parted, "error", "groups_across_splits", category,
+            "named as one group, as by groups.csv, but parted between splits",
+            "Move each group into one split, or use a protocol other than given: it takes such "
+            "images out of the test.",
         ),
         _finding(
             seen, across, "warning", "near_copies_across_splits", category,
@@ -82,7 +91,7 @@ def copies_across_categories(seen: Sequence[SeenImage]) -> list[Finding]:
     """Pictures that lie in two categories, to the pixel."""
     groups = [
         group
-        for group in _equal(seen, "pixels")
+        for group in _equal(seen, attrgetter("pixels"))
         if len({seen[i].record.category for i in group}) > 1
     ]
     found = _finding(
@@ -115,24 +124,26 @@ def _finding(
 
 
 def _item(seen: Sequence[SeenImage], group: tuple[int, ...]) -> Item:
-    places = sorted({f"{seen[i].record.split}/{seen[i].record.label}" for i in group})
-    return Item(tuple(seen[i].record.path for i in group), ", ".join(places), float(len(group)))
+    note = ", ".join(sorted({f"{seen[i].record.split}/{seen[i].record.label}" for i in group}))
+    if _one_group(seen, group):
+        note = f"group {seen[group[0]].record.group}: {note}"
+    return Item(tuple(seen[i].record.path for i in group), note, float(len(group)))
 
 
-def _equal(seen: Sequence[SeenImage], what: str) -> list[tuple[int, ...]]:
+def _equal(
+    seen: Sequence[SeenImage], of: Callable[[SeenImage], str | None]
+) -> list[tuple[int, ...]]:
+    """The images, two or more, of which ``of`` is the same."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, one in enumerate(seen):
-        places[getattr(one, what)].append(i)
+        if (key := of(one)) is not None:
+            places[key].append(i)
     return [tuple(group) for group in places.values() if len(group) > 1]
 
 
-def _given(seen: Sequence[SeenImage]) -> list[tuple[int, int]]:
-    first: dict[str, int] = {}
-    return [
-        (first.setdefault(one.record.group, i), i)
-        for i, one in enumerate(seen)
-        if one.record.group is not None
-    ]
+def _pairs(groups: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Pairs that join what each group holds."""
+    return [(group[0], i) for group in groups for i in group[1:]]
 
 
 def _one_group(seen: Sequence[SeenImage], group: tuple[int, ...]) -> bool:
