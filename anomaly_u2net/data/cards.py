@@ -15,16 +15,20 @@ from anomaly_u2net.resources import shipped
 from anomaly_u2net.types import Split
 
 Count = Annotated[int, Field(ge=0)]
-#: images of a split: (good, defective)
-Counts = dict[Split, tuple[Count, Count]]
+#: images of a split: (good, defective), or (all,) where no source tells the two apart
+Counts = dict[Split, Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)]]
 
 
 class Groups(BaseModel):
-    """How ``groups.csv`` of a category names the group of an image."""
+    """How ``groups.csv`` of a category names the group of an image.
+
+    left_out: it also lists images that the set leaves out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: str = "group"
+    left_out: bool = False
 
 
 class Card(BaseModel):
@@ -32,7 +36,7 @@ class Card(BaseModel):
 
     category: the name of the one category of a single-category set, else None.
     categories: the expected categories and, where known, their images per split as
-    (good, defective); None where any category will do.
+    (good, defective) or (all,); None where any category will do.
     groups: stated where the set has a ``groups.csv`` that must be there.
     """
 

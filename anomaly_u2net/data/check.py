@@ -14,9 +14,11 @@ from typing import Literal, NamedTuple, TypeAlias
 from anomaly_u2net.data.cards import Card, load_card, nearest
 from anomaly_u2net.data.images import EXTENSIONS, image_files, read_image, read_sample
 from anomaly_u2net.data.index import (
+    GROUPS,
     count_differences,
     find_places,
     missing_files,
+    missing_in_groups,
     read_groups,
 )
 from anomaly_u2net.data.layouts import LAYOUTS
@@ -42,10 +44,14 @@ class Finding(NamedTuple):
 
 
 class CheckReport(NamedTuple):
-    """images: how many were read; findings: what is wrong, none for a whole data set."""
+    """images: how many were read; findings: what is wrong, none for a whole data set.
+
+    uncounted: the categories that were found and of which the card states no counts to verify against.
+    """
 
     images: int
     findings: list[Finding]
+    uncounted: tuple[str, ...] = ()
 
 
 def check_dataset(
@@ -89,7 +95,11 @@ def check_dataset(
             on_image(number, len(records))
     order = ("missing", "broken", "unexpected", "count")
     findings.sort(key=lambda f: (order.index(f.kind), f.category, f.file))
-    return CheckReport(len(records), findings)
+    stated = card.categories or {}
+    uncounted = tuple(
+        name for name in sorted({r.category for r in records}) if not stated.get(name)
+    )
+    return CheckReport(len(records), findings, uncounted)
 
 
 def _of_root(places: dict[str, Path], *, root: Path, card: Card) -> Iterator[Finding]:
@@ -122,8 +132,12 @@ def _of_category(
     for path in missing_files(records):
         yield Finding("missing", category, _below(root, path), f"named in {_below(root, place)}")
     if place.is_dir():
+        paths = [record.path for record in records]
         try:
-            read_groups(place, [record.path for record in records], card)
+            read_groups(place, paths, card)
+            for name in missing_in_groups(place, paths, card):
+                text = f"named in {_below(root, place / GROUPS)}"
+                yield Finding("missing", category, name, text)
         except DatasetError as error:
             yield Finding("broken", category, "groups.csv", str(error))
     if not records:

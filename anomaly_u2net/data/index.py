@@ -187,11 +187,16 @@ def count_differences(
     """Where the images of a category are not as many as the card states, in words."""
     for split, expected in (card.categories or {}).get(category, {}).items():
         defective = Counter(record.defective for record in records if record.split == split)
-        found = (defective[False], defective[True])
+        if len(expected) == 1:
+            found: tuple[int, ...] = (defective.total(),)
+            stated = f"{expected[0]} images"
+        else:
+            found = (defective[False], defective[True])
+            stated = f"{expected[0]} good and {expected[1]} defective images"
         if found != expected:
             yield (
-                f"{split}: the card {card.name!r} states {expected[0]} good and {expected[1]} "
-                f"defective images, found {found[0]} and {found[1]}"
+                f"{split}: the card {card.name!r} states {stated}, found "
+                f"{' and '.join(map(str, found))}"
             )
 
 
@@ -209,30 +214,10 @@ def read_groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
             f"{path}: expected this file, because card {card.name!r} says which images belong "
             "together; found nothing: write it, or use the card 'folder' to split without groups"
         )
-    column = card.groups.column if card.groups else "group"
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), list(reader.fieldnames or [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path}: expected a CSV file in UTF-8, cannot read it: {error}"
-        ) from error
-    if missing := [name for name in ("file", column) if name not in columns]:
-        raise DatasetError(
-            f"{path}: expected the columns 'file' and {column!r}, found {few(columns, 12)}, "
-            f"without {' and '.join(missing)}; rename the column, or state the one that holds "
-            "the group in the card: groups: {column: <name>}"
-        )
-    names: dict[str, list[Path]] = defaultdict(list)
-    for image in images:
-        relative = image.relative_to(root)
-        full = relative.as_posix()
-        for key in (full, full.removesuffix(image.suffix), image.name, image.stem):
-            names[key].append(image)
+    rows = _group_rows(path, card)
+    names = _image_names(root, images)
     groups: dict[Path, str] = {}
-    for row in rows:
-        name, group = (row["file"] or "").replace("\\", "/").strip(), (row[column] or "").strip()
+    for name, group in rows:
         matches = names.get(name, [])
         if len(matches) > 1:
             raise DatasetError(
@@ -256,3 +241,44 @@ def read_groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
             *(path, len(images) - len(groups), len(images)),
         )
     return {image: group for image, group in groups.items() if group}
+
+
+def missing_in_groups(root: Path, images: list[Path], card: Card) -> list[str]:
+    """What ``groups.csv`` of a category names and is no image of it."""
+    if not (root / GROUPS).is_file() or (card.groups and card.groups.left_out):
+        return []
+    names = _image_names(root, images)
+    return [name for name, _ in _group_rows(root / GROUPS, card) if name not in names]
+
+
+def _image_names(root: Path, images: list[Path]) -> dict[str, list[Path]]:
+    """What ``groups.csv`` may call an image: its path, with or without suffix, its name, its stem."""
+    names: dict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        full = image.relative_to(root).as_posix()
+        for key in {full, full.removesuffix(image.suffix), image.name, image.stem}:
+            names[key].append(image)
+    return names
+
+
+def _group_rows(path: Path, card: Card) -> list[tuple[str, str]]:
+    """(file, group) of each row."""
+    column = card.groups.column if card.groups else "group"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"{path}: expected a CSV file in UTF-8, cannot read it: {error}"
+        ) from error
+    if missing := [name for name in ("file", column) if name not in columns]:
+        raise DatasetError(
+            f"{path}: expected the columns 'file' and {column!r}, found {few(columns, 12)}, "
+            f"without {' and '.join(missing)}; rename the column, or state the one that holds "
+            "the group in the card: groups: {column: <name>}"
+        )
+    return [
+        ((row["file"] or "").replace("\\", "/").strip(), (row[column] or "").strip())
+        for row in rows
+    ]

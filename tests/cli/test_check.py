@@ -12,10 +12,16 @@ Cli = Callable[..., tuple[int, str, str]]
 def test_a_whole_data_set_ends_with_0(cli: Cli, tiny_data: Path) -> None:
     code, out, err = cli("data", "check", tiny_data)
     assert code == 0
-    assert out == f"{tiny_data}: 54 images, nothing missing, broken or unexpected\n"
+    assert out.splitlines() == [
+        f"{tiny_data}: 54 images, nothing missing, broken or unexpected",
+        "no counts to verify against, in card folder: plate, sheet",
+    ]
     assert "54/54" in err  # the progress bar
     code, out, _ = cli("data", "check", tiny_data, "--json")
-    assert (code, json.loads(out)) == (0, {"images": 54, "findings": []})
+    assert (code, json.loads(out)) == (
+        0,
+        {"images": 54, "findings": [], "uncounted": ["plate", "sheet"]},
+    )
 
 
 def test_what_is_wrong_ends_with_1(cli: Cli, own_data: Path) -> None:

@@ -54,6 +54,23 @@ def test_counts_add_up_to_the_published_totals(
     assert sum(counts["test"][1] for counts in stated.values()) == defective
 
 
+def test_one_number_where_no_source_tells_good_from_defective() -> None:
+    classes = load_card("dagm").categories
+    assert classes is not None
+    assert (
+        sum(sum(split["train"] + split["test"]) for split in classes.values())
+        == 6 * 1150 + 4 * 2300
+    )
+    assert load_card("neu_seg").categories == {"neu_seg": {"train": (3630,), "test": (840,)}}
+
+
+def test_cards_without_counts() -> None:
+    bare = {
+        name for name in list_cards() if not all((load_card(name).categories or {"": {}}).values())
+    }
+    assert bare == {"folder", "mvtec_ad2", "real_iad"}
+
+
 def test_every_layout_has_a_card() -> None:
     assert {load_card(name).layout for name in list_cards()} == set(LAYOUTS)
 
@@ -101,6 +118,10 @@ def test_your_own_card(tmp_path: Path) -> None:
             "layout: .*expected a layout out of mvtec, btad, .*, got 'coco'",
         ),
         (CARD + "categories: {bolt: {train: [-1, 0]}}\n", r"categories\.bolt\.train\.0: Input"),
+        (
+            CARD + "categories: {bolt: {train: [1, 2, 3]}}\n",
+            r"categories\.bolt\.train: .*at most 2",
+        ),
         (CARD + "categories: {bolt: {training: [1, 0]}}\n", r"categories\.bolt\.training"),
         (CARD + "category: nut\ncategories: {bolt: {}}\n", "to hold 'nut' alone"),
         ("- a\n- b\n", "found list; start from the shipped card 'folder'"),

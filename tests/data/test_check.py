@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anomaly_u2net.data.cards import Card
+from anomaly_u2net.data.cards import Card, Groups, load_card
 from anomaly_u2net.data.check import CheckReport, check_dataset
 from anomaly_u2net.errors import DatasetError
 
@@ -21,7 +22,7 @@ def told(report: CheckReport) -> list[tuple[str, str, str]]:
 def test_a_whole_data_set(own_data: Path) -> None:
     calls: list[tuple[int, int]] = []
     report = check_dataset(own_data, on_image=lambda n, of: calls.append((n, of)))
-    assert report == CheckReport(54, [])
+    assert report == CheckReport(54, [], ("plate", "sheet"))
     assert calls == [(n, 54) for n in range(1, 55)]
 
 
@@ -81,6 +82,7 @@ def test_the_card_says_what_should_be_there(own_data: Path) -> None:
     )
     report = check_dataset(own_data, card=card)
     assert told(report) == [("missing", "rod", ""), ("count", "plate", "")]
+    assert report.uncounted == ("sheet",)
     assert report.findings[1].text == (
         "test: the card 'own' states 3 good and 4 defective images, found 3 and 3"
     )
@@ -94,6 +96,49 @@ def test_the_card_says_what_should_be_there(own_data: Path) -> None:
     # The folder of one category says nothing about the others.
     alone = check_dataset(own_data / "plate", card=card)
     assert told(alone) == [("count", "plate", "")]
+
+
+def test_a_type_that_is_gone_is_told_by_count_and_by_file(tmp_path: Path, write_png: Save) -> None:
+    root = tmp_path / "tiles"
+    names = [f"{split}/{label}/exp{i}_{split}_{label}" for split in ("train", "test")
+             for label in ("good", "crack", "fray") for i in range(2)]  # fmt: skip
+    for name in names:
+        write_png(np.full((8, 8), 9, np.uint8), root / f"{name}.png")
+        if "good" not in name:
+            _, label, stem = name.split("/")
+            mask = root / "ground_truth" / label / f"{stem}_mask.png"
+            write_png(np.full((8, 8), 255, np.uint8), mask)
+    rows = [f"{Path(name).name},{i}" for i, name in enumerate(names)]
+    (root / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    card = load_card("magnetic_tile").model_copy(
+        update={"categories": {"magnetic_tile": {"train": (2, 4), "test": (2, 4)}}}
+    )
+    assert check_dataset(root, card=card) == CheckReport(12, [])
+    for place in ("train", "test", "ground_truth"):
+        shutil.rmtree(root / place / "fray")
+    report = check_dataset(root, card=card)
+    assert told(report) == [
+        ("missing", "magnetic_tile", "exp0_test_fray"),
+        ("missing", "magnetic_tile", "exp0_train_fray"),
+        ("missing", "magnetic_tile", "exp1_test_fray"),
+        ("missing", "magnetic_tile", "exp1_train_fray"),
+        ("count", "magnetic_tile", ""),
+        ("count", "magnetic_tile", ""),
+    ]
+    assert report.findings[0].text == "named in groups.csv"
+    assert report.findings[-1].text.endswith("states 2 good and 4 defective images, found 2 and 2")
+    # Where groups.csv lists images that the set leaves out, its names prove nothing.
+    more = card.model_copy(update={"groups": Groups(left_out=True)})
+    assert [kind for kind, *_ in told(check_dataset(root, card=more))] == ["count", "count"]
+
+
+def test_counts_without_good_and_defective(own_data: Path) -> None:
+    card = load_card("folder").model_copy(
+        update={"categories": {"plate": {"train": (16,), "test": (7,)}, "sheet": {}}}
+    )
+    report = check_dataset(own_data, card=card)
+    assert [f.text for f in report.findings] == ["test: the card 'folder' states 7 images, found 6"]
+    assert report.uncounted == ("sheet",)
 
 
 def test_a_category_that_cannot_be_read_does_not_hide_the_others(own_data: Path) -> None:
@@ -144,7 +189,7 @@ def test_masks_in_a_folder_of_an_image(tmp_path: Path, write_png: Save) -> None:
         write_png(np.full((8, 8), 9, np.uint8), root / name)
     for name in ("0/000.png", "0/001.png"):
         write_png(np.full((8, 8), 255, np.uint8), truth / name)
-    assert check_dataset(root) == CheckReport(3, [])
+    assert check_dataset(root).findings == []
     write_png(np.full((8, 8), 255, np.uint8), truth / "1" / "000.png")
     assert told(check_dataset(root)) == [
         ("unexpected", "pushpins", "ground_truth/logical_anomalies/1/000.png")
@@ -160,6 +205,6 @@ DATA = os.environ.get("ANOMALY_U2NET_DATA")
 
 
 @pytest.mark.skipif(not DATA, reason="set ANOMALY_U2NET_DATA to the folder of magnetic_tile/")
-def test_magnetic_tile_is_whole() -> None:
-    report = check_dataset(Path(str(DATA)) / "magnetic_tile", card="magnetic_tile")
-    assert report == CheckReport(1012, [])
+@pytest.mark.parametrize(("name", "images"), [("magnetic_tile", 1012), ("bsdata_pitting", 1007)])
+def test_the_sets_of_our_numbers_are_whole(name: str, images: int) -> None:
+    assert check_dataset(Path(str(DATA)) / name, card=name) == CheckReport(images, [])
