@@ -82,17 +82,17 @@ def check_dataset(
     for category, place in sorted(places.items()):
         if card.categories is not None and category not in card.categories:
             continue  # told as unexpected
-        try:
-            found = LAYOUTS[card.layout].read(place, category, root)
-        except InputError as error:
-            findings.append(Finding("broken", category, "", str(error)))
-            continue
+        faults: list[InputError] = []
+        found = LAYOUTS[card.layout].read(place, category, root, faults.append)
         records += found
+        findings += [Finding("broken", category, "", str(fault)) for fault in faults]
         findings += _of_category(found, category, place, root=root, card=card)
     for number, record in enumerate(records, start=1):
         findings += _of_image(record, root)
         if on_image:
             on_image(number, len(records))
+    by_file = {finding.text for finding in findings if finding.file}
+    findings = [finding for finding in findings if finding.file or finding.text not in by_file]
     order = ("missing", "broken", "unexpected", "count")
     findings.sort(key=lambda f: (order.index(f.kind), f.category, f.file))
     stated = card.categories or {}
@@ -132,14 +132,7 @@ def _of_category(
     for path in missing_files(records):
         yield Finding("missing", category, _below(root, path), f"named in {_below(root, place)}")
     if place.is_dir():
-        paths = [record.path for record in records]
-        try:
-            read_groups(place, paths, card)
-            for name in missing_in_groups(place, paths, card):
-                text = f"named in {_below(root, place / GROUPS)}"
-                yield Finding("missing", category, name, text)
-        except DatasetError as error:
-            yield Finding("broken", category, "groups.csv", str(error))
+        yield from _of_groups([record.path for record in records], category, place, root, card)
     if not records:
         yield Finding("missing", category, "", "no image of this category found")
         return
@@ -152,6 +145,22 @@ def _of_category(
             yield Finding("unexpected", category, _below(root, path), "belongs to no image")
     for difference in count_differences(records, category, card=card):
         yield Finding("count", category, "", difference)
+
+
+def _of_groups(
+    images: list[Path], category: str, place: Path, root: Path, card: Card
+) -> Iterator[Finding]:
+    """What is wrong with the groups.csv of a category."""
+    faults: list[InputError] = []
+    missing: list[str] = []
+    try:
+        read_groups(place, images, card, faults.append)
+        missing = missing_in_groups(place, images, card)
+    except DatasetError as error:
+        faults.append(error)
+    file = _below(root, place / GROUPS)
+    yield from (Finding("broken", category, file, str(fault)) for fault in faults)
+    yield from (Finding("missing", category, name, f"named in {file}") for name in missing)
 
 
 def _of_image(record: ImageRecord, root: Path) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from anomaly_u2net.data.cards import Card, load_card, nearest
 from anomaly_u2net.data.layouts import LAYOUTS
+from anomaly_u2net.data.layouts.common import Fault, refuse, stop
 from anomaly_u2net.data.layouts.common import few as few
-from anomaly_u2net.data.layouts.common import refuse
 from anomaly_u2net.errors import DatasetError, MaskError
 from anomaly_u2net.recipe import SynthesisRecipe
 from anomaly_u2net.types import ImageRecord
@@ -61,7 +61,7 @@ def index_dataset(
     records: list[ImageRecord] = []
     for category in _chosen(sorted(places), categories, root=root):
         place = places[category]
-        found = LAYOUTS[card.layout].read(place, category, root)
+        found = LAYOUTS[card.layout].read(place, category, root, stop)
         _check_files(found, category, place, root=root, card=card)
         for difference in count_differences(found, category, card=card):
             logger.warning(
@@ -204,8 +204,11 @@ def _below(root: Path, path: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def read_groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
-    """The group of every image that ``groups.csv`` of the category lists."""
+def read_groups(root: Path, images: list[Path], card: Card, fault: Fault = stop) -> dict[Path, str]:
+    """The group of every image that ``groups.csv`` of the category lists.
+
+    ``fault`` is told what is wrong with a row. Raises ``DatasetError`` for a file that cannot be read.
+    """
     path = root / GROUPS
     if not path.is_file():
         if card.groups is None:
@@ -220,15 +223,19 @@ def read_groups(root: Path, images: list[Path], card: Card) -> dict[Path, str]:
     for name, group in rows:
         matches = names.get(name, [])
         if len(matches) > 1:
-            raise DatasetError(
-                f"{path}: expected {name!r} to name one image, it names {len(matches)}: "
-                f"{few([str(match.relative_to(root)) for match in matches])}; "
-                "write paths relative to the folder of groups.csv"
+            fault(
+                DatasetError(
+                    f"{path}: expected {name!r} to name one image, it names {len(matches)}: "
+                    f"{few([str(match.relative_to(root)) for match in matches])}; "
+                    "write paths relative to the folder of groups.csv"
+                )
             )
-        if matches and groups.setdefault(matches[0], group) != group:
-            raise DatasetError(
-                f"{path}: expected one group for {name!r}, found {groups[matches[0]]!r} and "
-                f"{group!r}; keep one row an image"
+        elif matches and groups.setdefault(matches[0], group) != group:
+            fault(
+                DatasetError(
+                    f"{path}: expected one group for {name!r}, found {groups[matches[0]]!r} and "
+                    f"{group!r}; keep one row an image"
+                )
             )
     if not groups:
         raise DatasetError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from anomaly_u2net.data.cards import Card, Groups, load_card
 from anomaly_u2net.data.check import CheckReport, check_dataset
@@ -141,13 +143,74 @@ def test_counts_without_good_and_defective(own_data: Path) -> None:
     assert report.uncounted == ("sheet",)
 
 
-def test_a_category_that_cannot_be_read_does_not_hide_the_others(own_data: Path) -> None:
-    (own_data / "plate" / "train" / "empty").mkdir()
+def test_a_fault_of_the_layout_hides_no_other(own_data: Path, write_png: Save) -> None:
+    plate, gray = own_data / "plate", np.zeros((64, 64), np.uint8)
+    good = plate / "train" / "good"
+    for number in range(4):
+        (good / f"train_good_{number}.png").write_bytes(b"")
+    write_png(gray, plate / "train" / "loose.png")
+    (plate / "test" / "empty").mkdir()
+    write_png(gray + 255, plate / "ground_truth" / "good" / "train_good_5_mask.png")
+    (plate / "ground_truth" / "good" / "train_good_6_mask.png").write_bytes(b"")
+    masks = plate / "ground_truth" / "spot"
+    write_png(
+        np.asarray(Pillow.open(masks / "test_spot_0_mask.png")), masks / "test_spot_0_mask.bmp"
+    )
     (own_data / "sheet" / "groups.csv").write_text("name\n")
     report = check_dataset(own_data)
-    assert told(report) == [("broken", "plate", ""), ("broken", "sheet", "groups.csv")]
-    assert "fill the folder or remove it" in report.findings[0].text
-    assert report.images == 27
+    assert report.images == 54
+    assert told(report) == [
+        *[("broken", "plate", "")] * 5,
+        *[("broken", "plate", f"plate/train/good/train_good_{i}.png") for i in range(4)],
+        ("broken", "sheet", "sheet/groups.csv"),
+        ("unexpected", "plate", "plate/ground_truth/spot/test_spot_0_mask.png"),  # the second one
+        ("unexpected", "plate", "plate/train/loose.png"),
+    ]
+    texts = "\n".join(finding.text for finding in report.findings[:5])
+    for text in ("found 1 directly in it (loose.png)", "fill the folder or remove it",
+                 "train_good_5_mask.png marks 4096 pixels", "train_good_6_mask.png",
+                 "expected one mask, found test_spot_0_mask.bmp, test_spot_0_mask.png"):  # fmt: skip
+        assert text in texts
+
+
+def test_every_row_of_groups_that_is_wrong_is_told(own_data: Path) -> None:
+    rows = ["train_good_0,A", "train_good_0,B", "gone,A", "train_good_1,A", "train_good_1,C"]
+    (own_data / "plate" / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    report = check_dataset(own_data)
+    assert told(report) == [
+        ("missing", "plate", "gone"),
+        ("broken", "plate", "plate/groups.csv"),
+        ("broken", "plate", "plate/groups.csv"),
+    ]
+    assert report.findings[0].text == "named in plate/groups.csv"
+
+
+def test_a_fault_of_a_list_hides_no_other(tmp_path: Path, write_png: Save) -> None:
+    folder = tmp_path / "realiad_256" / "mint" / "OK" / "S1"
+    write_png(np.zeros((8, 8), np.uint8), folder / "1.png")
+    (folder / "2.png").write_bytes(b"")
+    items = [{"anomaly_class": "OK", "image_path": f"OK/S1/{i}.png"} for i in (1, 2)]
+    lists = {"train": [{}, items[0], {**items[0], "image_path": "../x.png"}], "test": [items[1]]}
+    (tmp_path / "realiad_jsons").mkdir()
+    (tmp_path / "realiad_jsons" / "mint.json").write_text(json.dumps(lists))
+    report = check_dataset(tmp_path, card="real_iad")
+    assert report.images == 2
+    own = [found for found in told(report) if found[1] == "mint"]
+    assert own == [
+        *[("broken", "mint", "")] * 2,
+        ("broken", "mint", "realiad_256/mint/OK/S1/2.png"),
+    ]
+
+
+def test_a_fault_of_one_mask_is_told_once(tmp_path: Path, write_png: Save) -> None:
+    for i in range(3):
+        write_png(np.full((8, 8), 9, np.uint8), tmp_path / f"images/training/{i}.png")
+        write_png(np.full((8, 8), i, np.uint8), tmp_path / f"annotations/training/{i}.png")
+    (tmp_path / "annotations" / "training" / "1.png").write_bytes(b"")
+    write_png(np.full((8, 8), 7, np.uint8), tmp_path / "annotations" / "training" / "2.png")
+    broken = [f for f in check_dataset(tmp_path, card="neu_seg").findings if f.kind == "broken"]
+    assert [finding.file for finding in broken] == ["", "annotations/training/1.png"]
+    assert "got [7]" in broken[0].text
 
 
 def test_what_a_list_names_and_is_not_there(tmp_path: Path, write_png: Save) -> None:

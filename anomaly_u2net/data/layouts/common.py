@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.data.images import read_mask
+from anomaly_u2net.errors import DatasetError, InputError, MaskError
 from anomaly_u2net.types import ImageRecord
 
+#: What a reader does with a fault that it finds: raise it, or note it, and the reader goes on.
+Fault = Callable[[InputError], None]
 #: A category's records from its place (a folder, or the file that lists it), its name and the root.
-Read = Callable[[Path, str, Path], list[ImageRecord]]
+Read = Callable[[Path, str, Path, Fault], list[ImageRecord]]
 
 
 class Layout(NamedTuple):
@@ -29,6 +32,20 @@ class Layout(NamedTuple):
     tree: str
     mask: str
     spare: tuple[str, ...] = ()
+
+
+def stop(fault: InputError) -> None:
+    """The `Fault` that raises: nothing is trained on a set that has one."""
+    raise fault
+
+
+def marked_pixels(mask: Path, fault: Fault) -> int | None:
+    """How many pixels a mask marks; None where it cannot be read, which ``fault`` is told."""
+    try:
+        return int(read_mask(mask).sum())
+    except MaskError as error:
+        fault(error)
+        return None
 
 
 def refuse(root: Path, layout: Layout) -> NoReturn:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from anomaly_u2net.data.images import EXTENSIONS, image_files, read_mask
-from anomaly_u2net.data.layouts.common import Layout, few, subfolders
+from anomaly_u2net.data.images import EXTENSIONS, image_files
+from anomaly_u2net.data.layouts.common import Fault, Layout, few, marked_pixels, subfolders
 from anomaly_u2net.errors import DatasetError, MaskError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -72,85 +72,100 @@ def find_categories(root: Path, single: str | None, *, folders: Folders) -> dict
     return {path.name: path for path in subfolders(root) if _is_category(path, folders)}
 
 
-def read_category(place: Path, category: str, _: Path, *, folders: Folders) -> list[ImageRecord]:
+def read_category(
+    place: Path, category: str, _: Path, fault: Fault, *, folders: Folders
+) -> list[ImageRecord]:
     """The records of one category, masks found."""
     records: list[ImageRecord] = []
     masks = _masks(place / folders.masks)
     used: set[Path] = set()
     for folder, split in folders.splits.items():
-        for name, path in _labelled_images(place / folder, folders):
+        for name, path in _labelled_images(place / folder, folders, fault):
             label = GOOD if name == folders.good else name
             found = masks.get((name, f"{path.stem}_mask")) or masks.get((name, path.stem), [])
             if len(found) > 1:
-                raise MaskError(
-                    f"{path}: expected one mask, found {few([mask.name for mask in found])} "
-                    f"in {found[0].parent}; keep one"
+                fault(
+                    MaskError(
+                        f"{path}: expected one mask, found {few([mask.name for mask in found])} "
+                        f"in {found[0].parent}; keep one"
+                    )
                 )
             mask = found[0] if found else None
             used.update(found)
             if label == GOOD and mask:
-                _check_blank(path, mask)
+                _check_blank(path, mask, fault)
                 mask = None
             records.append(ImageRecord(path, category, split, label, mask))
-    _check_good(records, category, place, folders)
-    _check_one_mask_each(records)
+    _check_good(records, category, place, folders, fault)
+    _check_one_mask_each(records, fault)
     if orphans := sorted({path for paths in masks.values() for path in paths} - used):
         names = few([str(path.relative_to(place)) for path in orphans])
         logger.warning("%s: %d masks belong to no image: %s", place, len(orphans), names)
     return records
 
 
-def read_ad2(place: Path, category: str, root: Path) -> list[ImageRecord]:
+def read_ad2(place: Path, category: str, root: Path, fault: Fault) -> list[ImageRecord]:
     """MVTec AD 2: the shots of one part in several lights are one group.
 
     Files are called ``<number>_<light>.png``, and the numbers begin anew in each folder.
     """
-    records = read_category(place, category, root, folders=AD2_FOLDERS)
+    records = read_category(place, category, root, fault, folders=AD2_FOLDERS)
     return [
         replace(r, group=f"{r.split}/{r.label}/{r.path.stem.partition('_')[0]}") for r in records
     ]
 
 
-def _check_good(records: list[ImageRecord], category: str, place: Path, folders: Folders) -> None:
+def _check_good(
+    records: list[ImageRecord], category: str, place: Path, folders: Folders, fault: Fault
+) -> None:
     if not records:
-        raise DatasetError(
-            f"{place}: expected images in {few([f'{name}/' for name in folders.splits])}, found "
-            f"only empty folders; arrange the images like this:{folders.tree}"
+        fault(
+            DatasetError(
+                f"{place}: expected images in {few([f'{name}/' for name in folders.splits])}, "
+                f"found only empty folders; arrange the images like this:{folders.tree}"
+            )
         )
-    if all(record.defective for record in records):
+    elif all(record.defective for record in records):
         labels = sorted({record.label for record in records})
-        raise DatasetError(
-            f"category {category!r}: expected good images in train/{folders.good}/ or "
-            f"test/{folders.good}/, found only {few(labels)}; put the images without defect into "
-            f"a folder named {folders.good!r}"
+        fault(
+            DatasetError(
+                f"category {category!r}: expected good images in train/{folders.good}/ or "
+                f"test/{folders.good}/, found only {few(labels)}; put the images without defect "
+                f"into a folder named {folders.good!r}"
+            )
         )
 
 
-def _labelled_images(split: Path, folders: Folders) -> list[tuple[str, Path]]:
+def _labelled_images(split: Path, folders: Folders, fault: Fault) -> list[tuple[str, Path]]:
     """(folder's name, image) of every image in ``split``/<label>/, sorted."""
     if not split.is_dir():
         return []
     if loose := image_files(split):
-        raise DatasetError(
-            f"{split}: expected images in folders named {folders.good!r} or after their defect, "
-            f"found {len(loose)} directly in it ({few([path.name for path in loose])}); move them"
+        fault(
+            DatasetError(
+                f"{split}: expected images in folders named {folders.good!r} or after their "
+                f"defect, found {len(loose)} directly in it "
+                f"({few([path.name for path in loose])}); move them"
+            )
         )
     pairs: list[tuple[str, Path]] = []
     for folder in subfolders(split):
         if folder == split.parent / folders.masks:
             continue
-        if folder.name != folders.good and folder.name.lower() == folders.good:
-            raise DatasetError(
-                f"{folder}: expected the name {folders.good!r} in lower case; rename it"
-            )
+        name = folder.name
+        if name != folders.good and name.lower() == folders.good:
+            name = folders.good
+            fault(DatasetError(f"{folder}: expected the name {name!r} in lower case; rename it"))
         images = image_files(folder)
         if not images:
             names = [path.name for path in sorted(folder.iterdir())]
-            raise DatasetError(
-                f"{folder}: expected images ({' '.join(EXTENSIONS)}), found "
-                f"{few(names) or 'an empty folder'}; fill the folder or remove it"
+            fault(
+                DatasetError(
+                    f"{folder}: expected images ({' '.join(EXTENSIONS)}), found "
+                    f"{few(names) or 'an empty folder'}; fill the folder or remove it"
+                )
             )
-        pairs += [(folder.name, path) for path in images]
+        pairs += [(name, path) for path in images]
     return pairs
 
 
@@ -165,25 +180,28 @@ def _masks(root: Path) -> dict[tuple[str, str], list[Path]]:
     return dict(masks)
 
 
-def _check_blank(image: Path, mask: Path) -> None:
-    marked = int(read_mask(mask).sum())
-    if marked:
-        raise MaskError(
-            f"{image}: expected no defect in a good image, but its mask {mask} marks {marked} "
-            "pixels; move the image to its defect type, or remove the mask"
+def _check_blank(image: Path, mask: Path, fault: Fault) -> None:
+    if marked := marked_pixels(mask, fault):
+        fault(
+            MaskError(
+                f"{image}: expected no defect in a good image, but its mask {mask} marks {marked} "
+                "pixels; move the image to its defect type, or remove the mask"
+            )
         )
 
 
-def _check_one_mask_each(records: list[ImageRecord]) -> None:
+def _check_one_mask_each(records: list[ImageRecord], fault: Fault) -> None:
     owner: dict[Path, Path] = {}
     for record in records:
         if record.mask is None:
             continue
         first = owner.setdefault(record.mask, record.path)
         if first != record.path:
-            raise MaskError(
-                f"mask {record.mask}: expected one image of that stem, found two: {first} and "
-                f"{record.path}; rename one image and its mask"
+            fault(
+                MaskError(
+                    f"mask {record.mask}: expected one image of that stem, found two: {first} and "
+                    f"{record.path}; rename one image and its mask"
+                )
             )
 
 

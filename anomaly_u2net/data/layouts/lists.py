@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from anomaly_u2net.data.layouts.common import Layout
+from anomaly_u2net.data.layouts.common import Fault, Layout
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -24,23 +24,29 @@ def _find_visa(root: Path, _: str | None) -> dict[str, Path]:
     return dict.fromkeys(sorted({row["object"] for row in _visa_rows(path)}), path)
 
 
-def _read_visa(place: Path, category: str, root: Path) -> list[ImageRecord]:
+def _read_visa(place: Path, category: str, root: Path, fault: Fault) -> list[ImageRecord]:
     records: list[ImageRecord] = []
     for row in _visa_rows(place):
-        if row["object"] != category:
-            continue
-        split = _SPLITS.get(row["split"])
-        if split is None or row["label"] not in ("normal", "anomaly") or not row["image"]:
-            raise DatasetError(
-                f"{place}: expected the split train or test, the label normal or anomaly, and an "
-                f"image, found {row['split']!r}, {row['label']!r} and {row['image']!r}; download "
-                "the list again"
-            )
-        label = GOOD if row["label"] == "normal" else row["label"]
-        image = _under(root, row["image"], source=place)
-        mask = _under(root, row["mask"], source=place) if label != GOOD and row["mask"] else None
-        records.append(ImageRecord(image, category, split, label, mask, None, "labels"))
+        if row["object"] == category:
+            try:
+                records.append(_visa_record(row, root, source=place))
+            except DatasetError as error:
+                fault(error)
     return _sorted(records)
+
+
+def _visa_record(row: dict[str, str], root: Path, *, source: Path) -> ImageRecord:
+    split = _SPLITS.get(row["split"])
+    if split is None or row["label"] not in ("normal", "anomaly") or not row["image"]:
+        raise DatasetError(
+            f"{source}: expected the split train or test, the label normal or anomaly, and an "
+            f"image, found {row['split']!r}, {row['label']!r} and {row['image']!r}; download "
+            "the list again"
+        )
+    label = GOOD if row["label"] == "normal" else row["label"]
+    image = _under(root, row["image"], source=source)
+    mask = _under(root, row["mask"], source=source) if label != GOOD and row["mask"] else None
+    return ImageRecord(image, row["object"], split, label, mask, None, "labels")
 
 
 def _visa_rows(path: Path) -> list[dict[str, str]]:
@@ -77,33 +83,49 @@ def _realiad_images(root: Path) -> Path:
     return root / sizes[0]
 
 
-def _read_realiad(place: Path, category: str, root: Path) -> list[ImageRecord]:
+def _read_realiad(place: Path, category: str, root: Path, fault: Fault) -> list[ImageRecord]:
     """The views of one part (its folder) are one group."""
     folder = _realiad_images(root) / category
+    records: list[ImageRecord] = []
+    for split, item in _realiad_items(place, fault):
+        try:
+            records.append(_realiad_record(item, category, split, folder, source=place))
+        except DatasetError as error:
+            fault(error)
+        except (KeyError, TypeError, AttributeError) as error:
+            fault(_no_list(place, error))
+    return _sorted(records)
+
+
+def _realiad_items(place: Path, fault: Fault) -> list[tuple[Split, Any]]:
+    """(split, item) of the lists in a category's file."""
     try:
         content: Any = json.loads(place.read_text(encoding="utf-8"))
-        records = [
-            ImageRecord(
-                _under(folder, item["image_path"], source=place),
-                category,
-                split,
-                GOOD if item["anomaly_class"] == "OK" else str(item["anomaly_class"]),
-                _under(folder, item["mask_path"], source=place)
-                if item["anomaly_class"] != "OK" and item.get("mask_path")
-                else None,
-                PurePosixPath(item["image_path"]).parent.as_posix(),
-            )
-            for name, split in _SPLITS.items()
-            for item in content[name]
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(
-            f"{place}: expected a JSON object with the lists train and test of image_path, "
-            f"mask_path and anomaly_class, cannot read it: {type(error).__name__}: {error}"
-        ) from error
-    return _sorted(records)
+        return [(split, item) for name, split in _SPLITS.items() for item in content[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fault(_no_list(place, error))
+        return []
+
+
+def _realiad_record(
+    item: Any, category: str, split: Split, folder: Path, *, source: Path
+) -> ImageRecord:
+    kind, mask = item["anomaly_class"], item.get("mask_path")
+    return ImageRecord(
+        _under(folder, item["image_path"], source=source),
+        category,
+        split,
+        GOOD if kind == "OK" else str(kind),
+        _under(folder, mask, source=source) if kind != "OK" and mask else None,
+        PurePosixPath(item["image_path"]).parent.as_posix(),
+    )
+
+
+def _no_list(place: Path, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{place}: expected a JSON object with the lists train and test of image_path, "
+        f"mask_path and anomaly_class, cannot read it: {type(error).__name__}: {error}"
+    )
 
 
 def _under(root: Path, name: str, *, source: Path) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly_u2net.data.images import image_files, read_labels, read_mask
-from anomaly_u2net.data.layouts.common import Layout, few, subfolders
-from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.data.images import image_files, read_labels
+from anomaly_u2net.data.layouts.common import Fault, Layout, few, marked_pixels, subfolders
+from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def _find_ksdd2(root: Path, single: str | None) -> dict[str, Path]:
     return {single or root.resolve().name: root} if there else {}
 
 
-def _read_ksdd2(place: Path, category: str, _: Path) -> list[ImageRecord]:
+def _read_ksdd2(place: Path, category: str, _: Path, fault: Fault) -> list[ImageRecord]:
     """An image is defective where its ``_GT`` marks a pixel. Copies (``10301 (copy).png``, which the
     official archive holds in train/, with its mask) are left out."""
     records: list[ImageRecord] = []
@@ -41,7 +41,7 @@ def _read_ksdd2(place: Path, category: str, _: Path) -> list[ImageRecord]:
             if name in copies or name.endswith("_GT"):
                 continue
             mask = files.get(f"{name}_GT")
-            good = mask is not None and not read_mask(mask).any()
+            good = mask is not None and marked_pixels(mask, fault) == 0
             record = ImageRecord(path, category, split, DEFECT, mask)
             records.append(replace(record, label=GOOD, mask=None) if good else record)
     return _by_label(records)
@@ -56,7 +56,7 @@ def _is_class(folder: Path) -> bool:
     return re.fullmatch(r"Class\d+", folder.resolve().name) is not None and bool(subfolders(folder))
 
 
-def _read_dagm(place: Path, category: str, _: Path) -> list[ImageRecord]:
+def _read_dagm(place: Path, category: str, _: Path, __: Fault) -> list[ImageRecord]:
     """An image is defective where ``Label/`` has its mask."""
     records: list[ImageRecord] = []
     sides: tuple[tuple[str, Split], ...] = (("Train", "train"), ("Test", "test"))
@@ -79,7 +79,7 @@ def _find_neu(root: Path, single: str | None) -> dict[str, Path]:
     return {single or root.resolve().name: root} if there else {}
 
 
-def _read_neu(place: Path, category: str, _: Path) -> list[ImageRecord]:
+def _read_neu(place: Path, category: str, _: Path, fault: Fault) -> list[ImageRecord]:
     """The type of an image is the one that most of its marked pixels have."""
     records: list[ImageRecord] = []
     sides: tuple[tuple[str, Split], ...] = (("training", "train"), ("test", "test"))
@@ -88,20 +88,27 @@ def _read_neu(place: Path, category: str, _: Path) -> list[ImageRecord]:
         masks = {path.stem: path for path in _files(place / "annotations" / folder)}
         for path in images:
             mask = masks.get(path.stem)
-            label = _neu_type(mask) if mask else DEFECT
+            label = _neu_type(mask, fault) if mask else DEFECT
             mask = None if label == GOOD else mask
             records.append(ImageRecord(path, category, split, label, mask, None, "labels"))
     return _by_label(records)
 
 
-def _neu_type(mask: Path) -> str:
-    values, counts = np.unique(read_labels(mask), return_counts=True)
+def _neu_type(mask: Path, fault: Fault) -> str:
+    try:
+        values, counts = np.unique(read_labels(mask), return_counts=True)
+    except InputError as error:
+        fault(error)
+        return DEFECT
     marked = dict(zip(values.tolist(), counts.tolist(), strict=True))
     marked.pop(0, None)
     if unknown := sorted(marked.keys() - NEU_TYPES.keys()):
         known = ", ".join(f"{value} {name}" for value, name in NEU_TYPES.items())
-        raise DatasetError(f"mask {mask}: expected the labels 0 background, {known}; got {unknown}")
-    return NEU_TYPES[max(marked, key=lambda v: marked[v])] if marked else GOOD
+        text = f"mask {mask}: expected the labels 0 background, {known}; got {unknown}"
+        fault(DatasetError(text))
+    if not marked:
+        return GOOD
+    return NEU_TYPES.get(max(marked, key=lambda v: marked[v]), DEFECT)
 
 
 def _find_tiles(root: Path, single: str | None) -> dict[str, Path]:
@@ -109,7 +116,7 @@ def _find_tiles(root: Path, single: str | None) -> dict[str, Path]:
     return {single or root.resolve().name: root} if there else {}
 
 
-def _read_tiles(place: Path, category: str, _: Path) -> list[ImageRecord]:
+def _read_tiles(place: Path, category: str, _: Path, __: Fault) -> list[ImageRecord]:
     """The set has no split of its own: good images are called train, defects test."""
     records: list[ImageRecord] = []
     for folder in subfolders(place):
