@@ -6,7 +6,6 @@ Here every image and mask is read, and every fault is told.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -104,7 +103,9 @@ def check_dataset(
 
 def _of_root(places: dict[str, Path], *, root: Path, card: Card) -> Iterator[Finding]:
     """Categories that are too few or too many, and images that lie in none."""
-    one = set(places.values()) == {root}  # the root is one category, of however many
+    folder = LAYOUTS[card.layout].folder
+    homes = {folder(place, category, root) for category, place in places.items()}
+    one = homes == {root}  # the root is one category, of however many
     if card.categories is not None:
         for category in sorted(set() if one else card.categories.keys() - places.keys()):
             yield Finding("missing", category, "", "the card states this category")
@@ -112,11 +113,12 @@ def _of_root(places: dict[str, Path], *, root: Path, card: Card) -> Iterator[Fin
             hint = nearest(category, list(card.categories))
             text = f"the card {card.name!r} states no such category{hint}"
             yield Finding("unexpected", category, "", text)
-    if one or any(place.is_file() for place in places.values()):
+    if one:
         return
-    for path in _images_below(root):
-        if root / path.relative_to(root).parts[0] not in places.values():
-            yield Finding("unexpected", "", _below(root, path), "belongs to no category")
+    for parent in {home.parent for home in homes}:
+        for path in _images_below(parent):
+            if parent / path.relative_to(parent).parts[0] not in homes:
+                yield Finding("unexpected", "", _below(root, path), "belongs to no category")
 
 
 def _of_category(
@@ -135,11 +137,13 @@ def _of_category(
         yield from _of_groups([record.path for record in records], category, place, root, card)
     if not records:
         yield Finding("missing", category, "", "no image of this category found")
-        return
     known = {path for r in records for path in (r.path, r.mask) if path}
     known |= {file for path in known if path.is_dir() for file in image_files(path)}
-    base = place if place.is_dir() else Path(os.path.commonpath([r.path.parent for r in records]))
-    known |= {path for glob in layout.spare for path in base.rglob(glob)}
+    base = layout.folder(place, category, root)
+    images = {record.path.with_suffix("") for record in records}
+    for glob, image_of in layout.spare.items():
+        spare = base.rglob(glob)
+        known |= {p for p in spare if image_of is None or not images.isdisjoint(image_of(p))}
     for path in _images_below(base):
         if path not in known:
             yield Finding("unexpected", category, _below(root, path), "belongs to no image")

@@ -219,6 +219,8 @@ def test_what_a_list_names_and_is_not_there(tmp_path: Path, write_png: Save) -> 
         write_png(gray, tmp_path / "candle" / "Data" / "Images" / name)
     write_png(gray, tmp_path / "candle" / "Data" / "Masks" / "Anomaly" / "0.png")
     data = "candle/Data"
+    write_png(gray, tmp_path / data / "Masks" / "Anomaly" / "1.png")
+    write_png(gray, tmp_path / "candel" / "Data" / "Images" / "Normal" / "0.JPG")
     (tmp_path / "split_csv").mkdir()
     (tmp_path / "split_csv" / "1cls.csv").write_text(
         "object,split,label,image,mask\n"
@@ -232,7 +234,9 @@ def test_what_a_list_names_and_is_not_there(tmp_path: Path, write_png: Save) -> 
     assert own == [
         ("missing", "candle", "candle/Data/Images/Normal/2.JPG"),
         ("unexpected", "candle", "candle/Data/Images/Normal/extra.JPG"),
+        ("unexpected", "candle", "candle/Data/Masks/Anomaly/1.png"),
     ]
+    assert ("unexpected", "", "candel/Data/Images/Normal/0.JPG") in told(report)
     assert sum(found[0] == "missing" for found in told(report)) == 1 + 11  # other categories
 
 
@@ -243,6 +247,91 @@ def test_masks_that_mark_nothing_are_no_strangers(tmp_path: Path, write_png: Sav
             write_png(np.full((8, 8), value, np.uint8), tmp_path / split / f"{number + i}_GT.png")
     report = check_dataset(tmp_path, card="ksdd2")
     assert [finding.kind for finding in report.findings] == ["count", "count"]
+
+
+#: What is there, what goes, and which masks that mark nothing then belong to no image.
+BLANK_MASKS: dict[str, tuple[str, list[str], str, list[str]]] = {
+    "mvtec": (
+        "folder",
+        ["train/good/0.png", "test/good/1.png", "ground_truth/good/0_mask.png",
+         "ground_truth/good/1.png"],
+        "test/good/1.png",
+        ["ground_truth/good/1.png"],
+    ),
+    "btad": (
+        "btad",
+        ["01/train/ok/0.png", "01/train/ok/1.png", "01/ground_truth/ok/0.png",
+         "01/ground_truth/ok/1.png"],
+        "01/train/ok/1.png",
+        ["01/ground_truth/ok/1.png"],
+    ),
+    "mvtec_ad2": (
+        "mvtec_ad2",
+        ["can/train/good/0.png", "can/test_public/good/1_regular.png", "can/test_private/7.png",
+         "can/test_public/ground_truth/good/0_mask.png",
+         "can/test_public/ground_truth/good/1_regular_mask.png"],
+        "can/test_public/good/1_regular.png",
+        ["can/test_public/ground_truth/good/1_regular_mask.png"],
+    ),
+    "ksdd2": (
+        "ksdd2",
+        ["train/8.png", "train/8_GT.png", "train/8 (copy).png", "train/8_GT (copy).png",
+         "test/8.png", "test/8_GT.png", "test/9.png", "test/9_GT.png"],
+        "test/9.png",
+        ["test/9_GT.png"],
+    ),
+    "neu_seg": (
+        "neu_seg",
+        ["images/training/1.jpg", "images/test/1.jpg", "annotations/training/1.png",
+         "annotations/test/1.png"],
+        "images/test/1.jpg",
+        ["annotations/test/1.png"],
+    ),
+    "magnetic_tile": (
+        "magnetic_tile_original",
+        ["MT_Free/Imgs/1.jpg", "MT_Free/Imgs/1.png", "MT_Free/Imgs/2.jpg", "MT_Free/Imgs/2.png"],
+        "MT_Free/Imgs/2.jpg",
+        ["MT_Free/Imgs/2.png"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", BLANK_MASKS)
+def test_a_mask_that_marks_nothing_needs_its_image(
+    tmp_path: Path, write_png: Save, layout: str
+) -> None:
+    card, files, gone, left = BLANK_MASKS[layout]
+    root = tmp_path / "part"
+    for file in files:
+        write_png(np.zeros((8, 8), np.uint8), root / file)
+
+    def strangers() -> list[str]:
+        report = check_dataset(root, card=card)
+        return [finding.file for finding in report.findings if finding.kind == "unexpected"]
+
+    assert strangers() == []
+    (root / gone).unlink()
+    assert strangers() == left
+
+
+def test_files_of_real_iad_that_no_list_names(tmp_path: Path, write_png: Save) -> None:
+    images = tmp_path / "realiad_256"
+    for name in (
+        *("mint/NG/S1/1.png", "mint/NG/S1/1_mask.png", "mint/NG/S1/9_mask.png"),
+        *("mint/OK/S2/2.png", "mints/OK/S1/1.png"),
+    ):
+        write_png(np.zeros((8, 8), np.uint8), images / name)
+    lists = {"train": [{"anomaly_class": "OK", "image_path": "NG/S1/1.png"}], "test": []}
+    (tmp_path / "realiad_jsons").mkdir()
+    (tmp_path / "realiad_jsons" / "mint.json").write_text(json.dumps(lists))
+    for root in (tmp_path, images):
+        below = "realiad_256/" if root == tmp_path else ""
+        found = told(check_dataset(root, card="real_iad"))
+        assert [found for found in found if found[0] == "unexpected"] == [
+            ("unexpected", "", f"{below}mints/OK/S1/1.png"),
+            ("unexpected", "mint", f"{below}mint/NG/S1/9_mask.png"),
+            ("unexpected", "mint", f"{below}mint/OK/S2/2.png"),
+        ]
 
 
 def test_masks_in_a_folder_of_an_image(tmp_path: Path, write_png: Save) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
 from anomaly_u2net.data.images import read_mask
@@ -15,6 +16,18 @@ Fault = Callable[[InputError], None]
 #: A category's records from its place (a folder, or the file that lists it), its name and the root.
 Read = Callable[[Path, str, Path, Fault], list[ImageRecord]]
 
+#: From a mask that is no record's to where its image may lie, without the extension.
+ImageOf = Callable[[Path], list[Path]]
+
+
+def beside(ending: str = "") -> ImageOf:
+    """The image lies beside its mask, and is called like it but for the ending.
+
+    >>> [path.as_posix() for path in beside("_GT")(Path("test/9_GT.png"))]
+    ['test/9']
+    """
+    return lambda mask: [mask.with_name(mask.stem.removesuffix(ending))]
+
 
 class Layout(NamedTuple):
     """How the files of a data set lie.
@@ -22,8 +35,10 @@ class Layout(NamedTuple):
     name: what a message calls it. find: from the root, and the card's single category if it states
     one, to category → its place; empty where the layout is not there. read: a defect image without
     a mask comes with mask None. tree: drawn for messages. mask: where the mask of an image is
-    looked for; {place} and {label} are filled in. spare: globs below the place of image files that
-    belong to the set and are no record's (masks that mark nothing).
+    looked for; {place} and {label} are filled in. spare: globs of image files that belong to the set
+    and are no record's, as masks that mark nothing; where such a file needs an image to belong to,
+    which. folder: from a category's place, its name and the root to the folder that holds its files
+    and nothing else.
     """
 
     name: str
@@ -31,7 +46,8 @@ class Layout(NamedTuple):
     read: Read
     tree: str
     mask: str
-    spare: tuple[str, ...] = ()
+    spare: Mapping[str, ImageOf | None] = MappingProxyType({})
+    folder: Callable[[Path, str, Path], Path] = lambda place, _, __: place
 
 
 def stop(fault: InputError) -> None:

@@ -212,14 +212,22 @@ def _is_category(folder: Path, folders: Folders) -> bool:
     )
 
 
-def _layout(name: str, folders: Folders, *, mask: str, spare: tuple[str, ...]) -> Layout:
+def _good_images(mask: Path, *, folders: Folders) -> list[Path]:
+    """Where the good image of a mask that marks nothing may lie, without the extension."""
+    place = mask.parents[len(Path(folders.masks).parts) + 1]
+    stems = (mask.stem, mask.stem.removesuffix("_mask"))
+    return [place / side / folders.good / stem for side in folders.splits for stem in stems]
+
+
+def _layout(name: str, folders: Folders, *, mask: str, others: tuple[str, ...] = ()) -> Layout:
+    blank = {f"{folders.masks}/{folders.good}/*": partial(_good_images, folders=folders)}
     return Layout(
         name,
         partial(find_categories, folders=folders),
         partial(read_category, folders=folders),
         folders.tree,
         mask,
-        spare,
+        {**blank, **dict.fromkeys(others)},
     )
 
 
@@ -227,17 +235,15 @@ MVTEC = _layout(
     "MVTec",
     MVTEC_FOLDERS,
     mask="{place}/ground_truth/{label}/<stem>_mask.png (or <stem>.png)",
-    spare=("ground_truth/good/*",),
 )
 BTAD = _layout(
     "BTAD",
     BTAD_FOLDERS,
     mask="{place}/ground_truth/{label}/<stem>.png (or .bmp)",
-    spare=("ground_truth/ok/*",),
 )
 MVTEC_AD2 = _layout(
     "MVTec AD 2",
     AD2_FOLDERS,
     mask="{place}/test_public/ground_truth/{label}/<stem>_mask.png",
-    spare=("test_private/*", "test_private_mixed/*", "test_public/ground_truth/good/*"),
+    others=("test_private/*", "test_private_mixed/*"),
 )._replace(read=read_ad2)

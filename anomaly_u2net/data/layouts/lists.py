@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from anomaly_u2net.data.layouts.common import Fault, Layout
+from anomaly_u2net.data.layouts.common import Fault, Layout, beside
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -150,6 +150,7 @@ VISA = Layout(
       <category>/Data/Images/Anomaly/*.JPG
       <category>/Data/Masks/Anomaly/*.png    0 background, 1 and more are defects""",
     "its path in {place}",
+    folder=lambda _, category, root: root / category,
 )
 REALIAD = Layout(
     "Real-IAD",
@@ -161,5 +162,6 @@ REALIAD = Layout(
       realiad_1024/<category>/OK/<part>/*.jpg       one size; of several, name one as the root
       realiad_1024/<category>/NG/<type>/<part>/*.jpg and *_mask.png""",
     "its path in {place}",
-    ("*_mask.png",),
+    {"*_mask.png": beside("_mask")},
+    lambda _, category, root: _realiad_images(root) / category,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from anomaly_u2net.data.images import image_files, read_labels
-from anomaly_u2net.data.layouts.common import Fault, Layout, few, marked_pixels, subfolders
+from anomaly_u2net.data.layouts.common import Fault, Layout, beside, few, marked_pixels, subfolders
 from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
@@ -151,7 +151,7 @@ KSDD2 = Layout(
       train/<number>.png and train/<number>_GT.png   white on black; all black: no defect
       test/<number>.png and test/<number>_GT.png""",
     "<stem>_GT.png, beside the image",
-    ("*/*_GT.png", "*/* (copy).png"),
+    {"*/*_GT.png": beside("_GT"), "*/* (copy).png": None},
 )
 DAGM = Layout(
     "DAGM",
@@ -175,7 +175,7 @@ NEU_SEG = Layout(
       annotations/training/<number>.png   0 background, 1 inclusion, 2 patches, 3 scratches
       annotations/test/<number>.png""",
     "{place}/annotations/training/<stem>.png, or test/",
-    ("annotations/*/*",),
+    {"annotations/*/*": lambda m: [m.parents[2] / "images" / m.parent.name / m.stem]},
 )
 MAGNETIC_TILE = Layout(
     "Magnetic tile",
@@ -187,5 +187,5 @@ MAGNETIC_TILE = Layout(
       MT_Blowhole/Imgs/<name>.jpg and <name>.png
       MT_Break/, MT_Crack/, MT_Fray/, MT_Uneven/ alike""",
     "<stem>.png, beside the image",
-    ("MT_Free/Imgs/*.png",),
+    {"MT_Free/Imgs/*.png": beside()},
 )

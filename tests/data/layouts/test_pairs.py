@@ -142,7 +142,11 @@ def test_an_empty_set_is_not_whole(miniature: Miniature) -> None:
     ):
         index_dataset(root, card="neu_seg")
     report = check_dataset(root, card="neu_seg")
-    assert report.findings == [("missing", "neu_seg", "", "no image of this category found")]
+    assert report.findings[0] == ("missing", "neu_seg", "", "no image of this category found")
+    assert [(f.kind, f.file) for f in report.findings[1:4]] == [
+        ("unexpected", f"annotations/{mask}.png")
+        for mask in ("test/000001", "training/000001", "training/000002")
+    ]
 
 
 def test_dagm_has_masks_of_defects_alone(
