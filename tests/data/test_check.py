@@ -334,6 +334,26 @@ def test_files_of_real_iad_that_no_list_names(tmp_path: Path, write_png: Save) -
         ]
 
 
+def test_magnetic_tile_is_whole_without_its_blank_masks(tmp_path: Path, write_png: Save) -> None:
+    counts = load_card("magnetic_tile_original").categories
+    assert counts == {"magnetic_tile": {"train": (952, 0), "test": (0, 388)}}  # 1344 less four
+    card = load_card("magnetic_tile_original").model_copy(
+        update={"categories": {"magnetic_tile": {"train": (1, 0), "test": (0, 2)}}}
+    )
+    write_png(np.full((8, 8), 9, np.uint8), tmp_path / "MT_Free" / "Imgs" / "0.jpg")
+    folder = tmp_path / "MT_Fray" / "Imgs"
+    for i, value in enumerate((255, 255, 0)):
+        write_png(np.full((8, 8), 9, np.uint8), folder / f"{i}.jpg")
+        write_png(np.full((8, 8), value, np.uint8), folder / f"{i}.png")
+    assert told(check_dataset(tmp_path, card=card)) == [
+        ("broken", "magnetic_tile", "MT_Fray/Imgs/2.png"),
+        ("count", "magnetic_tile", ""),
+    ]
+    for name in ("2.jpg", "2.png"):
+        (folder / name).unlink()
+    assert check_dataset(tmp_path, card=card) == CheckReport(3, [])
+
+
 def test_masks_in_a_folder_of_an_image(tmp_path: Path, write_png: Save) -> None:
     root = tmp_path / "pushpins"
     truth = root / "ground_truth" / "logical_anomalies"
