@@ -48,20 +48,25 @@ def write_split(path: str | Path, records: Iterable[ImageRecord], *, root: str |
 
 
 def read_split(
-    path: str | Path, root: str | Path, *, only: Split | None = None, check_bytes: bool = False
+    path: str | Path,
+    root: str | Path,
+    *,
+    only: Split | None = None,
+    category: str | None = None,
+    check_bytes: bool = False,
 ) -> list[ImageRecord]:
-    """Read what ``write_split`` wrote, for the data under ``root``; ``only`` picks one split.
+    """Read what ``write_split`` wrote, for the data under ``root``.
 
-    Files of other splits need not be there. Raises ``DatasetError``: not such a CSV, an unknown
-    split, an image twice, a defect without a mask, files that are missing and, with
-    ``check_bytes``, images whose SHA-256 has changed.
+    ``only`` picks one split, ``category`` one category; files of others need not be there. Raises
+    ``DatasetError``: not such a CSV, an unknown split, an image twice, a defect without a mask, files
+    that are missing and, with ``check_bytes``, images whose SHA-256 has changed.
     """
     path, root = Path(path), Path(root)
     records: list[ImageRecord] = []
     changed: list[str] = []
     for line, row in enumerate(_rows(path), start=2):
         record = _record(row, root, where=f"{path}, line {line}")
-        if only is not None and record.split != only:
+        if only not in (None, record.split) or category not in (None, record.category):
             continue
         if check_bytes and record.path.is_file() and sha256_file(record.path) != row[SHA256]:
             changed.append(row[0])
@@ -77,6 +82,11 @@ def read_split(
                 f"{what}: {few(names)}; restore the data, or make the split again"
             )
     return records
+
+
+def listed_files(path: str | Path) -> list[tuple[str, str, str]]:
+    """(file below the root, category, split) of every row; the images need not be there."""
+    return [(file, category, split) for file, category, split, *_ in _rows(Path(path))]
 
 
 def training_hashes(path: str | Path) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -14,18 +14,21 @@ import numpy as np
 from anomaly_u2net.data.audit import Finding, Item
 from anomaly_u2net.data.audit.findings import share
 from anomaly_u2net.data.images import read_sample
+from anomaly_u2net.data.split_files import listed_files
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.evaluation.predictions import predict_record
-from anomaly_u2net.evaluation.runs import run_records
+from anomaly_u2net.evaluation.runs import run_recipe, run_records
 from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.metrics.regions import label_regions
+from anomaly_u2net.recipe.protocol import parse_protocol
 from anomaly_u2net.types import Image, ImageRecord, Mask, ScoreMap, Split
 from anomaly_u2net.visual import panel
 
 Kind: TypeAlias = Literal["missed_mask", "unseen_defect", "more_than_marked"]
 
 #: What of a run is its models' opinion on new images. Test images are left out: a test set that was
-#: cleaned by a model favours that model.
+#: cleaned by a model favours that model. Only of a fold is the test judged too: over the folds it is
+#: every image once, so there is no other.
 HELD_OUT: tuple[Split, ...] = ("validation", "calibration")
 #: A peak is the highest mean of so many pixels squared: one pixel is no opinion.
 PEAK = 5
@@ -69,18 +72,32 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """Every image that was judged, and the doubts about them by kind, the strongest first."""
+    """Every image that was judged, and the doubts about them by kind, the strongest first.
+
+    images: how many training images the runs have, held out or not; of folds, all images.
+    """
 
     judged: dict[Path, ImageRecord]
     doubts: list[Doubt]
+    images: int
 
     def of(self, kind: Kind) -> list[Doubt]:
         return [doubt for doubt in self.doubts if doubt.kind == kind]
 
     def findings(self) -> list[Finding]:
-        """A warning for each kind that there is, its images ranked."""
+        """How many images were judged, and a warning for each kind that there is, its images ranked."""
         good = sum(not record.defective for record in self.judged.values())
-        found = []
+        left = self.images - len(self.judged)
+        found = [
+            Finding(
+                "info", "labels_judged", "",
+                f"{share(len(self.judged), self.images)} training images were judged, by runs that "
+                "held them out",
+                f"Nothing is known of the labels of the other {left}: give more runs, of other seeds "
+                "or folds." if left else "",
+                numbers={"judged": len(self.judged), "images": self.images},
+            )
+        ]  # fmt: skip
         for kind, (what, advice) in SAY.items():
             own = self.of(kind)
             judged = good if kind == "missed_mask" else len(self.judged) - good
@@ -107,10 +124,10 @@ def label_doubts(
 ) -> Doubts:
     """Doubts about labels from models that never saw the images, of `OPPOSITE` strength or more.
 
-    Each run judges its own held-out images only: the parts ``validation`` and ``calibration`` of
-    its split.csv, never what it trained on, never the test. Runs with other seeds hold out other
-    images, so several runs judge more of them. root: where the images lie now, if not where the
-    recipes say.
+    Each run judges its own held-out images only (`held_out`), never what it trained on. Runs with
+    other seeds or folds hold out other images, so several runs judge more of them. root: where the
+    images lie now, if not where the recipes say; of a run on several categories it may be the folder
+    of one.
 
     Raises `DatasetError` without runs and when they held nothing out, and as `Segmenter.load` and
     `read_split` do.
@@ -118,8 +135,10 @@ def label_doubts(
     strengths: dict[Path, dict[Kind, list[float]]] = defaultdict(lambda: defaultdict(list))
     judges: dict[Path, list[Path]] = defaultdict(list)
     judged: dict[Path, ImageRecord] = {}
+    files: set[str] = set()
     for run in map(Path, runs):
         held = held_out(run, root=root)
+        files |= _training_files(run, root)
         segmenter = Segmenter.load(run, calibrated=False)
         for record in held:
             one = predict_record(segmenter, record)
@@ -140,12 +159,55 @@ def label_doubts(
         for kind, own in kinds.items()
     ]
     strong = [doubt for doubt in doubts if doubt.strength >= OPPOSITE]
-    return Doubts(judged, sorted(strong, key=lambda doubt: (-doubt.strength, doubt.record.path)))
+    strong.sort(key=lambda doubt: (-doubt.strength, doubt.record.path))
+    return Doubts(judged, strong, len(files))
 
 
 def held_out(run: str | Path, *, root: str | Path | None = None) -> list[ImageRecord]:
-    """The images that a run neither trained on nor tests."""
-    return [record for split in HELD_OUT for record in run_records(run, split, data_root=root)]
+    """The images that a run neither trained on nor tests; of a fold (``full-fold1of5``) its test too."""
+    splits: tuple[Split, ...] = (*HELD_OUT, "test") if _is_fold(run) else HELD_OUT
+    category = _one_category(run, root)
+    if root is None or category is None:
+        return [r for split in splits for r in run_records(run, split, data_root=root)]
+    above = Path(root).resolve().parent
+    held = [
+        record
+        for split in splits
+        for record in run_records(run, split, data_root=above, category=category)
+    ]
+
+    def here(path: Path) -> Path:
+        return Path(root, *path.relative_to(above).parts[1:])
+
+    return [replace(r, path=here(r.path), mask=here(r.mask) if r.mask else None) for r in held]
+
+
+def _is_fold(run: str | Path) -> bool:
+    return parse_protocol(run_recipe(run).data.protocol).kind == "fold"
+
+
+def _one_category(run: str | Path, root: str | Path | None) -> str | None:
+    """The category whose folder ``root`` is, where the paths of the run's split.csv begin above it."""
+    if root is None:
+        return None
+    folder = Path(root).resolve()
+    rows = listed_files(Path(run) / "split.csv")
+    own = [
+        file
+        for file, category, _ in rows
+        if file.startswith(f"{category}/") and category == folder.name
+    ]
+    return folder.name if own and not (folder / own[0]).is_file() else None
+
+
+def _training_files(run: str | Path, root: str | Path | None) -> set[str]:
+    """What a run, or another seed or fold of it, trains on: all that may be judged."""
+    fold, one = _is_fold(run), _one_category(run, root)
+    return {
+        file
+        for file, category, split in listed_files(Path(run) / "split.csv")
+        if (fold or split != "test") and one in (None, category)
+    }
 
 
 def doubt_picture(doubt: Doubt) -> Image:

@@ -23,14 +23,20 @@ def run_recipe(run: str | Path) -> Recipe:
 
 
 def run_records(
-    run: str | Path, split: Split, *, data_root: str | Path | None = None
+    run: str | Path,
+    split: Split,
+    *,
+    data_root: str | Path | None = None,
+    category: str | None = None,
 ) -> list[ImageRecord]:
-    """The images of ``split`` as the run's split.csv has them.
+    """The images of ``split`` as the run's split.csv has them, of all categories or of one.
 
     They are looked for under the recipe's data root, or under ``data_root`` when they moved.
     """
     root = run_recipe(run).data_root() if data_root is None else data_root
-    return read_split(Path(run) / "split.csv", root, only=split, check_bytes=True)
+    return read_split(
+        Path(run) / "split.csv", root, only=split, category=category, check_bytes=True
+    )
 
 
 def other_records(

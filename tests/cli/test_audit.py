@@ -56,6 +56,9 @@ def test_labels_are_judged_by_runs(cli: Cli, tiny_run: Path, tiny_data: Path) ->
     assert code in (0, 1), err
     checks = [finding["check"] for finding in json.loads(out)["findings"]]
     assert "counts" in checks
+    code, out, err = cli("data", "audit", tiny_data / "plate", "--size", 64, "--run", tiny_run)
+    assert code in (0, 1), err
+    assert "of 21 (" in next(line for line in out.splitlines() if "labels_judged" in line)
 
 
 @pytest.mark.parametrize(

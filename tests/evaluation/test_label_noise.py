@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.data.protocols import split_by_protocol
+from anomaly_u2net.data.split_files import write_split
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.evaluation.label_noise import (
     SAY,
+    Doubts,
     _strengths,
     doubt_picture,
     held_out,
     label_doubts,
 )
-from anomaly_u2net.evaluation.runs import run_records
+from anomaly_u2net.evaluation.runs import run_recipe, run_records
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.types import ImageRecord
 
@@ -84,10 +90,67 @@ def test_spoilt_labels_are_named_and_pictured(
     assert first.runs == (run, run)
     assert first.strength == pytest.approx(first.by_run[0])
     found = {finding.check: finding for finding in doubts.findings()}
-    assert found.keys() <= SAY.keys()
+    assert found.keys() <= {*SAY, "labels_judged"}
     assert found["missed_mask"].severity == "warning"
     assert "(2 runs)" in found["missed_mask"].items[0].note
     assert doubt_picture(first).dtype == np.uint8
+
+
+def test_how_many_images_were_judged_is_told(tiny_run: Path, tiny_data: Path) -> None:
+    doubts = label_doubts([tiny_run])
+    held = [r for s in ("validation", "calibration") for r in run_records(tiny_run, s)]
+    first = doubts.findings()[0]
+    assert (first.check, first.severity) == ("labels_judged", "info")
+    assert first.numbers == {"judged": len(held), "images": 42}  # 54 less 12 of the test
+    assert first.text.startswith(f"{len(held)} of 42 (")
+    assert f"the other {42 - len(held)}: give more runs" in first.advice
+    whole = Doubts(doubts.judged, [], len(held)).findings()[0]
+    assert (whole.text.split(")")[0], whole.advice) == (f"{len(held)} of {len(held)} (100 %", "")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_folder_of_one_category_of_a_run(
+    tiny_run: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    every = held_out(tiny_run, root=own_data)
+    shutil.rmtree(own_data / "sheet")
+    root = own_data / "plate"
+    if inside:
+        monkeypatch.chdir(root)
+        root = Path()
+    held = held_out(tiny_run, root=root)
+    assert held == [
+        replace(r, path=root / r.path.relative_to(own_data / "plate"),
+                mask=r.mask and root / r.mask.relative_to(own_data / "plate"))
+        for r in every if r.category == "plate"
+    ]  # fmt: skip
+    assert all(r.path.is_file() and (r.mask is None or r.mask.is_file()) for r in held)
+    doubts = label_doubts([tiny_run], root=root)
+    assert doubts.judged.keys() == {record.path for record in held}
+    assert doubts.images == 21
+
+
+def test_of_folds_every_image_is_judged_once(
+    tiny_run: Path, own_data: Path, tmp_path: Path
+) -> None:
+    for mask in (own_data / "plate").glob("train/spot/*"):
+        (own_data / "plate/test/spot" / mask.name).write_bytes(mask.read_bytes())
+        mask.unlink()
+    (own_data / "plate/train/spot").rmdir()
+    shutil.rmtree(own_data / "sheet")
+    records = index_dataset(own_data)
+    runs = []
+    for fold in range(1, 6):
+        run = Path(shutil.copytree(tiny_run, tmp_path / f"fold{fold}"))
+        recipe = run_recipe(run)
+        data = recipe.data.model_copy(update={"protocol": f"full-fold{fold}of5"})
+        recipe.model_copy(update={"data": data}).save(run / "recipe.yaml")
+        split = split_by_protocol(records, data.protocol, seed=0)
+        write_split(run / "split.csv", split, root=own_data)
+        runs.append(run)
+    judged = Counter(record.path for run in runs for record in held_out(run, root=own_data))
+    assert judged.keys() == {record.path for record in records}
+    assert {judged[r.path] for r in records if r.split != "calibration"} == {1}
 
 
 def test_without_held_out_images(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
