@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what it and its own dependencies warn of on import
     pytest.importorskip("anomalib")
     import pandas
-    from anomalib.data.datasets.image import btech, mpdd, mvtec_loco, mvtecad, mvtecad2
+    from anomalib.data.datasets.image import btech, mpdd, mvtec_loco, mvtecad, mvtecad2, realiad
 
 Miniature = Callable[[dict[str, int]], Path]
 
@@ -76,20 +77,29 @@ def test_the_same_images_masks_and_sides(
     make: Callable[[Path], Any],
 ) -> None:
     root = miniature({f"{category}/{name}": value for name, value in files.items()})
-    theirs = {
-        (
-            str(Path(row.image_path)),
-            {"val": "calibration"}.get(row.split, row.split),
-            bool(row.label_index),
-            masks(row.mask_path) if row.label_index else None,
-        )
-        for row in make(root / category).itertuples()
-    }
     ours = {
         (str(r.path), r.split, r.defective, str(r.mask) if r.mask else None)
         for r in index_dataset(root, card=card)
     }
-    assert ours == theirs
+    assert ours == rows_of(make(root / category))
+
+
+def test_real_iad_has_the_same_images_masks_and_sides(miniature: Miniature) -> None:
+    views = ["OK/S0001/1.jpg", "OK/S0002/2.jpg", "NG/BX/S0001/1.jpg", "NG/BX/S0001/2.jpg"]
+    mask = "NG/BX/S0001/1_mask.png"
+    root = miniature({f"realiad_256/mint/{name}": 9 for name in (*views, mask)})
+    items: list[dict[str, str | None]] = [
+        {"anomaly_class": "OK", "image_path": view, "mask_path": None} for view in views
+    ]
+    items[2] |= {"anomaly_class": "BX", "mask_path": mask}  # not seen from the other side
+    (root / "realiad_jsons" / "realiad_jsons").mkdir(parents=True)
+    text = json.dumps({"train": items[:1], "test": items[1:]})
+    (root / "realiad_jsons" / "realiad_jsons" / "mint.json").write_text(text)
+    theirs = realiad.RealIADDataset(root, category="mint", resolution=256).samples
+    assert rows_of(theirs) == {
+        (str(r.path), r.split, r.defective, str(r.mask) if r.mask else None)
+        for r in index_dataset(root, card="real_iad")
+    }
 
 
 def test_btad_product_3_has_masks_that_anomalib_does_not_find(miniature: Miniature) -> None:
@@ -101,6 +111,19 @@ def test_btad_product_3_has_masks_that_anomalib_does_not_find(miniature: Miniatu
     assert not theirs.exists()
     [ours] = [r.mask for r in index_dataset(root, card="btad") if r.mask]
     assert ours == theirs.with_suffix(".bmp")
+
+
+def rows_of(theirs: Any) -> set[tuple[str, str, bool, str | None]]:
+    """(image, side, defective, mask) of each of their rows."""
+    return {
+        (
+            str(Path(row.image_path)),
+            {"val": "calibration"}.get(row.split, row.split),
+            bool(row.label_index),
+            masks(row.mask_path) if row.label_index else None,
+        )
+        for row in theirs.itertuples()
+    }
 
 
 def masks(path: Any) -> str:
