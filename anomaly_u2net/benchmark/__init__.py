@@ -8,11 +8,12 @@ measures them on test images, by a `BenchmarkFile`.
 from anomaly_u2net.benchmark.cells import Cell, cells
 from anomaly_u2net.benchmark.designs import compare_designs
 from anomaly_u2net.benchmark.frontier import draw_frontier
+from anomaly_u2net.benchmark.jobs import lacking_images
 from anomaly_u2net.benchmark.methods import BenchmarkFile, load_benchmark
 from anomaly_u2net.benchmark.pool import here, in_processes, on_ray
-from anomaly_u2net.benchmark.report import BenchmarkTable
+from anomaly_u2net.benchmark.report import BenchmarkTable, table_without_images
 from anomaly_u2net.benchmark.run import Failed, Trained, attempt, train_cell
-from anomaly_u2net.benchmark.suite import run_benchmark
+from anomaly_u2net.benchmark.suite import check_benchmark, run_benchmark
 from anomaly_u2net.benchmark.table import DesignTable, Row, Spread
 
 __all__ = [
@@ -26,12 +27,15 @@ __all__ = [
     "Trained",
     "attempt",
     "cells",
+    "check_benchmark",
     "compare_designs",
     "draw_frontier",
     "here",
     "in_processes",
+    "lacking_images",
     "load_benchmark",
     "on_ray",
     "run_benchmark",
+    "table_without_images",
     "train_cell",
 ]

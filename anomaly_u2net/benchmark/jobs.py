@@ -108,6 +108,25 @@ def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
     return jobs
 
 
+def lacking_images(bench: BenchmarkFile) -> str:
+    """Why the folder with the images of ``bench`` cannot be looked into; empty where it is there.
+
+    >>> lacking_images(BenchmarkFile.from_dict({
+    ...     "name": "mine", "data": {"root": "/gone"}, "protocols": ["given"],
+    ...     "methods": {"PaDiM": {"anomalib": "Padim"}}}))
+    '/gone: expected a data-set folder, found nothing; check the path'
+    """
+    try:
+        root = bench.data.folder()
+    except RecipeError as error:
+        return str(error)
+    return (
+        ""
+        if root.exists()
+        else f"{root}: expected a data-set folder, found nothing; check the path"
+    )
+
+
 def execute(job: Job) -> Outcome:
     """The finished result of ``job`` from its folder, or the one that is made now.
 

@@ -166,6 +166,14 @@ def make_table(
     return BenchmarkTable(bench.name, bench.digest, tuple(rows), best, hashes, tuple(cells))
 
 
+def table_without_images(bench: BenchmarkFile, why: str) -> BenchmarkTable:
+    """The table of a benchmark whose images are not there: every method says so, none has numbers."""
+    table = make_table(bench, (), categories=0)
+    note = f"n/a: needs its images: {why}"
+    rows = [row if row.published else replace(row, notes=(note,)) for row in table.rows]
+    return replace(table, rows=tuple(rows))
+
+
 def _row(row: Row, cells: Sequence[Outcome], categories: int, *, planned: int) -> Row:
     """The row with the numbers of its cells, of which ``planned`` there will be; no differences."""
     notes = list(dict.fromkeys(cell.reason for cell in cells if cell.error is not None))

@@ -19,6 +19,12 @@ from anomaly_u2net.files import write_text
 OnCell: TypeAlias = Callable[[str, int, int], None]
 
 
+def check_benchmark(bench: BenchmarkFile, out: str | Path) -> None:
+    """Raise what `run_benchmark` would before it trains anything; nothing is written."""
+    for job in plan_jobs(bench, out):
+        finished(job)
+
+
 def run_benchmark(
     bench: BenchmarkFile,
     out: str | Path,

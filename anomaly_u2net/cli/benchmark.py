@@ -35,10 +35,19 @@ def benchmark(
     """Train and test categories x protocols x methods x seeds, ours and peers, into one table.
 
     Every method sees the same images and is measured on the same test images by the same code.
-    Call it again to go on: finished cells are kept, failed ones tried again.
-    Exit code 3 when no cell finished.
+    Call it again to go on: finished cells are kept, failed ones tried again. Of several files, one
+    whose images are not there is n/a and the others are run; any other fault of any file stops
+    before the first training. Exit code 3 when no cell finished.
     """
-    from anomaly_u2net.benchmark import in_processes, load_benchmark, on_ray, run_benchmark
+    from anomaly_u2net.benchmark import (
+        check_benchmark,
+        in_processes,
+        lacking_images,
+        load_benchmark,
+        on_ray,
+        run_benchmark,
+        table_without_images,
+    )
 
     if ray and parallel != 1:
         raise InputError("--ray and --parallel both say where cells run: give one of them")
@@ -46,9 +55,21 @@ def benchmark(
         raise InputError("--data-root is for one benchmark file: give it to each by itself")
     runner = on_ray if ray else in_processes(parallel)
     benches = [load_benchmark(name, data_root=data_root) for name in files]
+    if len({bench.name.lower() for bench in benches}) < len(benches):
+        raise InputError(
+            "expected benchmark files of different names, since each has the folder of its name in "
+            f"--out, got {', '.join(bench.name for bench in benches)}"
+        )
+    lacking = {bench.name: why for bench in benches if (why := lacking_images(bench))}
+    for bench in benches:
+        if bench.name not in lacking:
+            check_benchmark(bench, out / bench.name)
     tables = []
     with show.progress() as bar:
         for bench in benches:
+            if bench.name in lacking:
+                tables.append(table_without_images(bench, lacking[bench.name]))
+                continue
             task = bar.add_task(bench.name, total=None, note="")
 
             def on_cell(what: str, done: int, total: int, task=task) -> None:  # type: ignore[no-untyped-def]
@@ -59,6 +80,9 @@ def benchmark(
         show.print_json([table.to_dict() for table in tables])
     else:
         for table in tables:
+            if table.name in lacking:
+                print(f"{table.name}: {table.rows[0].notes[0]}")
+                continue
             _print(table)
             print(f"written: {out / table.name / 'benchmark.md'} (and .csv, .tex, .json)")
     if not any(row.seeds for table in tables for row in table.rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from anomaly_u2net import benchmark
 from anomaly_u2net.benchmark import BenchmarkFile, here
+from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.recipe import Recipe
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -86,12 +88,76 @@ def test_refused(cli: Cli, asked: dict[str, Any], file: Path, tmp_path: Path) ->
         ([file, "--ray", "--parallel", 2], "--ray and --parallel both say where cells run"),
         ([file, file, "--data-root", tmp_path], "--data-root is for one benchmark file"),
         (["magnetic"], "no benchmark 'magnetic'"),
-        ([file, "--data-root", tmp_path / "gone"], "expected a data-set folder, found nothing"),
+        ([file, file], "files of different names, .* got mine, mine"),
     ):
         code, _, err = cli("benchmark", *arguments, *out)
         assert code == 3
-        assert text in err
+        assert re.search(text, err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def lacking(file: Path) -> Path:
+    """A benchmark file of two cells without the weights of their one method."""
+    content = yaml.safe_load(file.read_text()) | {"name": "second", "seeds": [0, 1]}
+    content["methods"] = {"a": {"anomalib": "Padim", "weights": "/gone.pth"}}
+    path = file.with_name("second.yaml")
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("root", "text"),
+    [
+        ("/gone", "/gone: expected a data-set folder, found nothing; check the path"),
+        ("$NOT_SET_HERE", "that variable is not set in the environment: set it, or give --data-"),
+        (None, "data.root is not set: give --data-root FOLDER"),
+    ],
+)
+def test_a_file_without_its_images_is_na_and_the_others_go_on(
+    cli: Cli, asked: dict[str, Any], file: Path, lacking: Path, tmp_path: Path, root: Any, text: str
+) -> None:
+    content = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(content | {"data": {"root": root}}, sort_keys=False))
+    code, out, err = cli("benchmark", file, lacking, "--out", tmp_path / "out")
+    assert code == 3  # no cell finished: the weights are not there either
+    assert "mine: n/a: needs its images: " in out
+    assert text in out
+    assert "plate, given, a, seed 1" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
+    code, out, _ = cli("benchmark", file, lacking, "--out", tmp_path / "out", "--json")
+    mine, second = json.loads(out)
+    assert [row["method"] for row in mine["rows"]] == ["ours", "PatchCore"]
+    assert all(text in row["notes"][0] and not row["seeds"] for row in mine["rows"])
+    assert len(second["cells"]) == 2
+
+
+def test_a_fault_of_any_file_stops_before_the_first_training(
+    cli: Cli, asked: dict[str, Any], file: Path, lacking: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    content = yaml.safe_load(file.read_text())
+    for change, text in (
+        ({"data": {"root": str(tmp_path / "empty")}}, "empty: expected"),
+        ({"methods": {"ours": {"recipe": "folder", "set": {"train.step": 3}}}}, "'train.step'"),
+    ):
+        file.write_text(yaml.safe_dump(content | change, sort_keys=False))
+        code, out, err = cli("benchmark", lacking, file, "--out", tmp_path / "out")
+        assert (code, out) == (3, "")
+        assert text in err
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_cells_of_another_benchmark_stop_before_the_first_training(
+    cli: Cli, asked: dict[str, Any], file: Path, lacking: Path, tmp_path: Path
+) -> None:
+    result = tmp_path / "out" / "mine" / "plate" / "given" / "ours-seed0" / "result.json"
+    result.parent.mkdir(parents=True)
+    Outcome("of another", "plate", "given", "ours", 0).save(result.parent)
+    code, _, err = cli("benchmark", lacking, file, "--out", tmp_path / "out")
+    assert code == 3
+    assert "holds a cell of another benchmark" in err
+    assert not (tmp_path / "out" / "second").exists()
 
 
 def test_no_cell_finished(cli: Cli, asked: dict[str, Any], file: Path, tmp_path: Path) -> None:
