@@ -18,8 +18,9 @@ from anomaly_u2net.benchmark.methods import AnomalibMethod, BenchmarkFile, Train
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.run import Failed, attempt, train_cell
 from anomaly_u2net.benchmark.scores import TEST, score_cell
+from anomaly_u2net.data.duplicates import picture_groups
 from anomaly_u2net.data.index import index_dataset
-from anomaly_u2net.data.protocols import check_protocol, split_hash
+from anomaly_u2net.data.protocols import check_protocol, near_copies, split_hash
 from anomaly_u2net.data.split_files import write_split
 from anomaly_u2net.errors import BusyError, DatasetError, InputError, RecipeError
 from anomaly_u2net.evaluation.predictions import Predictor
@@ -186,6 +187,7 @@ def _made(job: Job) -> Outcome:
         small=scored.small,
         costs=costs | {"milliseconds": scored.milliseconds, "gib": peak_memory()},
         images=_images(records),
+        near_copies=_near_copies(job.data, root, records),
         split_hash=split_hash(records),
         model_hash=predictor.model_hash,
         start=start,
@@ -263,6 +265,14 @@ def _images(records: Sequence[ImageRecord]) -> dict[str, list[int]]:
     """Split → [good, defective] images."""
     counts = Counter((record.split, record.defective) for record in records)
     return {s: [counts[s, False], counts[s, True]] for s, _ in sorted(counts)}
+
+
+def _near_copies(data: DataRecipe, root: Path, records: Sequence[ImageRecord]) -> int:
+    """How many of the tested ``records`` look like one on the training side."""
+    if data.near_copies == "leave":
+        return 0
+    found = index_dataset(root, card=data.card, categories=data.categories)
+    return len(near_copies(records, picture_groups(found)))
 
 
 def peak_memory() -> float | None:

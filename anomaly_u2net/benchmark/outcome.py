@@ -26,7 +26,8 @@ class Outcome:
 
     digest: of the cell that was asked for. numbers, small: by the names of `evaluation.RANKING`,
     at the original size and at 256². costs: minutes and steps of training, milliseconds per image,
-    gib of memory at most. images: split → [good, defective]. start: what the weights started from.
+    gib of memory at most. images: split → [good, defective]. near_copies: test images that look like
+    one on the training side, ``None`` where nobody counted. start: what the weights started from.
     samples: the numbers that get a difference, in every resample. lacking: the error is that
     weights or a package are not there.
     """
@@ -40,6 +41,7 @@ class Outcome:
     small: Numbers = field(default_factory=dict)
     costs: Mapping[str, Number] = field(default_factory=dict)
     images: Mapping[str, list[int]] = field(default_factory=dict)
+    near_copies: int | None = None
     split_hash: str = ""
     model_hash: str = ""
     start: str = ""
@@ -56,8 +58,8 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         plain = (
-            *("digest", "category", "protocol", "method", "seed", "images", "split_hash"),
-            *("model_hash", "start", "costs", "error", "lacking"),
+            *("digest", "category", "protocol", "method", "seed", "images", "near_copies"),
+            *("split_hash", "model_hash", "start", "costs", "error", "lacking"),
         )
         return {
             "format": FORMAT,

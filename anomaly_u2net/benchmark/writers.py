@@ -183,16 +183,19 @@ def _best(table: BenchmarkTable, protocol: str) -> str:
 
 
 def _images(table: BenchmarkTable, protocol: str) -> str:
-    """The images of each split with the first seed."""
+    """The images of each split with the first seed, and the near copies that are tested."""
     found = {
-        cell.category: cell.images
+        cell.category: cell
         for cell in reversed(table.cells)
         if cell.protocol == protocol and cell.images
     }
     return "; ".join(
         f"{category}: "
-        + ", ".join(f"{good} good and {bad} defective in {s}" for s, (good, bad) in own.items())
-        for category, own in sorted(found.items())
+        + ", ".join(
+            f"{good} good and {bad} defective in {s}" for s, (good, bad) in c.images.items()
+        )
+        + (f"; {c.near_copies} tested images look like a training image" if c.near_copies else "")
+        for category, c in sorted(found.items())
     )
 
 

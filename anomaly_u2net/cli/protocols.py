@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Root = Annotated[Path, typer.Argument(help="The data set's folder.")]
 Card = Annotated[str, typer.Option(help="The data set's card.")]
+NearCopies = Annotated[
+    Literal["keep", "leave"],
+    typer.Option(help="leave: test images that look like training images are not tested."),
+]
 
 
 def split(
@@ -22,10 +26,7 @@ def split(
     protocol: Annotated[str, typer.Option(help="As kshot-10; see the page Protocols.")],
     card: Card = "folder",
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other masks.")] = 0,
-    near_copies: Annotated[
-        Literal["keep", "leave"],
-        typer.Option(help="leave: test images that look like training images are not tested."),
-    ] = "keep",
+    near_copies: NearCopies = "keep",
     as_json: Json = False,
 ) -> None:
     """Write who is trained on and who is tested by a protocol, checked for leaks."""
@@ -62,15 +63,24 @@ def publish(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 0, 1, …")] = 3,
+    near_copies: NearCopies = "keep",
     as_json: Json = False,
 ) -> None:
-    """Write the chosen masks of several protocols and seeds, small enough to publish."""
+    """Write the chosen masks of several protocols and seeds, small enough to publish.
+
+    With --near-copies leave also the test images that stay, beside the files without it.
+    """
     from anomaly_u2net.data.index import index_dataset
     from anomaly_u2net.data.published import PROTOCOLS, publish_splits
 
     records = index_dataset(root, card=card)
     facts = publish_splits(
-        records, out, root=root, protocols=protocol or PROTOCOLS, seeds=range(seeds)
+        records,
+        out,
+        root=root,
+        protocols=protocol or PROTOCOLS,
+        seeds=range(seeds),
+        leave=near_copies == "leave",
     )
     _show(facts, out, as_json=as_json)
 
@@ -83,3 +93,10 @@ def _show(facts: list[SplitFacts], out: Path, *, as_json: bool) -> None:
         return
     rows = [[str(value) for value in one._replace(hash=one.hash[:12])] for one in facts]
     print_table(str(out), [name.replace("_", " ") for name in facts[0]._fields], rows)
+    for one in facts:
+        if one.near_copies:
+            print(
+                f"{one.protocol}, seed {one.seed}: {one.near_copies} of "
+                f"{one.test_good + one.test_defective} test images look like a training image; "
+                "--near-copies leave takes them out of the test"
+            )

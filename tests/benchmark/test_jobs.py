@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image as Pillow
 
 from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
 from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
 from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.benchmark.outcome import NAME, SAMPLES, Outcome
+from anomaly_u2net.data.images import read_image
 from anomaly_u2net.data.split_files import read_split
 from anomaly_u2net.errors import InputError, MissingExtra, RecipeError
 from anomaly_u2net.evaluation import evaluate
@@ -177,6 +179,21 @@ def test_the_numbers_of_a_cell_are_those_of_evaluate(
     assert loaded is not None
     for name, one in outcome.samples.items():
         assert np.array_equal(loaded.samples[name].samples, one.samples, equal_nan=True)
+
+
+def test_near_copies_in_the_test_are_counted_or_have_left(
+    bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
+) -> None:
+    picture = read_image(data / "plate" / "train" / "good" / "train_good_5.png") * 0.8
+    Pillow.fromarray(picture.astype(np.uint8)).save(data / "plate" / "test" / "good" / "copy.png")
+    found = {}
+    for choice in ("keep", "leave"):
+        own = bench.data.model_copy(update={"near_copies": choice})
+        job = plan_jobs(bench.model_copy(update={"data": own}), tmp_path / choice)[0]
+        outcome = execute(job)
+        assert Outcome.load(job.folder) == outcome
+        found[choice] = outcome.near_copies, outcome.images["test"]
+    assert found == {"keep": (1, [8, 6]), "leave": (0, [7, 6])}
 
 
 def test_prediction_has_one_thread_and_the_next_training_those_of_before(

@@ -193,6 +193,14 @@ def test_markdown() -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
+def test_near_copies_in_the_test_are_told() -> None:
+    counts = {"images": {"test": [7, 6], "train": [6, 3]}}
+    made = [replace(c, **counts, near_copies=0 if c.category == "x" else 5) for c in cells()[:4]]
+    text = to_markdown(table_of(made))
+    assert "x: 7 good and 6 defective in test, 6 good and 3 defective in train; y: 7 good" in text
+    assert "3 defective in train; 5 tested images look like a training image\n" in text
+
+
 def test_csv() -> None:
     rows = list(csv.DictReader(to_csv(table_of(cells())).splitlines()))
     kinds = [row["kind"] for row in rows]

@@ -81,12 +81,14 @@ def test_test_images_that_look_like_training_images_are_counted_and_may_leave(
     counts = {}
     for choice in ("keep", "leave"):
         out = tmp_path / f"{choice}.csv"
-        code, printed, err = cli(
-            *("data", "split", own_data, "--protocol", "full", "--out", out, "--json"),
-            *("--near-copies", choice),
-        )
+        command = ("data", "split", own_data, "--protocol", "full", "--out", out)
+        command = (*command, "--near-copies", choice)
+        code, printed, err = cli(*command, "--json")
         assert code == 0, err
         [facts] = json.loads(printed)
+        _, text, _ = cli(*command)
+        told = "full, seed 0: 1 of 13 test images look like a training image; --near-copies leave"
+        assert (told in text) == (choice == "keep")
         tested = [r.path.name for r in read_split(out, own_data) if r.split == "test"]
         counts[choice] = (facts["near_copies"], facts["left"], "copy.png" in tested)
     assert counts == {"keep": (1, 0, True), "leave": (0, 1, False)}
@@ -103,3 +105,11 @@ def test_publish(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in out.iterdir()) == [
         *("full-seed0.csv", "index.csv", "kshot-1-seed0.csv", "kshot-1-seed1.csv"),
     ]
+    code, _, _ = cli(
+        *("data", "publish", tiny_data, "--out", out, "--protocol", "full"),
+        *("--near-copies", "leave"),
+    )
+    assert code == 0
+    assert {"full-leave-seed0.csv", "index-leave.csv", "index.csv"} < {
+        p.name for p in out.iterdir()
+    }
