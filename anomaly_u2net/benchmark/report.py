@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anomaly_u2net.benchmark.methods import BenchmarkFile
 from anomaly_u2net.benchmark.outcome import Outcome
@@ -18,9 +18,7 @@ from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.evaluation.table import Measured, Number, mean_limits, mean_of
 from anomaly_u2net.files import sha256_json, write_json, write_text
 from anomaly_u2net.metrics import sampled_difference
-
-if TYPE_CHECKING:
-    from anomaly_u2net.metrics import Difference
+from anomaly_u2net.metrics.intervals import MIN_GROUPS
 
 #: The numbers of a row and their titles; those of ``SMALL`` again at 256².
 NUMBERS = {
@@ -256,11 +254,21 @@ def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome
         for name in TESTED
         if name in best and best[name] != row.method and row.seeds
     }
-    return replace(row, differences=differences)
+    without = [n for n, one in differences.items() if one is not None and one.low is None]
+    if not without:
+        return replace(row, differences=differences)
+    note = (
+        f"no interval of Δ {', '.join(NUMBERS[name] for name in without)}: fewer than {MIN_GROUPS} groups "
+        "of good or of defective test images in a category, or too little memory to resample"
+    )
+    return replace(row, differences=differences, notes=(*row.notes, note))
 
 
 def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mean | None:
-    """The method's number minus the peer's: by category and seed, over the same resamples."""
+    """The method's number minus the peer's: by category and seed, over the same resamples.
+
+    Without limits where a category or a seed has none.
+    """
     by_key = {(c.method, c.category, c.seed): c for c in cells if c.error is None}
     per_seed: list[Measured | None] = []
     for seed in row.seeds:
@@ -269,19 +277,27 @@ def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mea
             _pair(name, by_key.get((row.method, c, seed)), by_key.get((peer, c, seed)))
             for c in categories
         ]
-        known = [(d.value, d.low, d.high) for d in pairs if d is not None]
+        known = [d for d in pairs if d is not None]
         if len(known) < len(pairs):
-            continue  # the peer lacks this seed, or too few images: nothing to pair
-        value = mean(value for value, _, _ in known)
-        per_seed.append(Measured(value, *mean_limits(known)))
+            continue  # the peer lacks this seed, or the number is undefined: nothing to pair
+        limits = [
+            (d.value, d.low, d.high) for d in known if d.low is not None and d.high is not None
+        ]
+        low, high = mean_limits(limits) if len(limits) == len(known) else (None, None)
+        per_seed.append(Measured(mean(d.value for d in known), low, high))
     return _mean(per_seed)
 
 
-def _pair(name: str, one: Outcome | None, other: Outcome | None) -> Difference | None:
+def _pair(name: str, one: Outcome | None, other: Outcome | None) -> Measured | None:
+    """The difference on the same images; its limits where both numbers were resampled."""
     if one is None or other is None or one.split_hash != other.split_hash:
         return None
     a, b = one.samples.get(name), other.samples.get(name)
-    return None if a is None or b is None else sampled_difference(a, b)
+    if a is not None and b is not None:
+        found = sampled_difference(a, b)
+        return Measured(found.value, found.low, found.high)
+    x, y = one.numbers.get(name), other.numbers.get(name)
+    return None if x is None or y is None else Measured(x.value - y.value)
 
 
 def _plain(one: Mean) -> dict[str, Number]:

@@ -115,31 +115,45 @@ def to_csv(table: BenchmarkTable) -> str:
 
 
 def to_latex(table: BenchmarkTable) -> str:
-    """A booktabs table per protocol, without the costs; needs ``\\usepackage{booktabs}``."""
-    shown = ["image_auroc", "pixel_ap", "aupro_0.30"]
-    titles = ["method", *(NUMBERS[n] for n in shown), *(f"Δ {NUMBERS[n]}" for n in shown)]
+    """A booktabs table per protocol, without the costs; needs ``\\usepackage{booktabs}``.
+
+    An interval stands in small print below its number, the source of what was published below the
+    table.
+    """
+    titles = ["seeds", "image AUROC", "pixel AP", "AUPRO@0.30", "AUPRO@0.05"]
+    titles += [f"Δ {NUMBERS[name]}" for name in TESTED]
     parts = []
     for protocol in table.hashes:
-        rows = []
+        rows, sources = [], list[str]()
         for row in (one for one in table.rows if one.protocol == protocol):
-            name = f"{row.method} (published)" if row.published else row.method
-            cells = [_number(row.numbers.get(n)) for n in shown]
-            cells += ["" if row.published else _difference(row, n) for n in shown]
-            rows.append(" & ".join(map(latex, [name, *cells])) + r" \\")
+            texts = dict(zip(header(), line(row), strict=True))
+            cells = [texts[title].partition(" (") for title in titles]
+            name = latex(row.method)
+            if row.published:
+                mark = rf"\textsuperscript{{{len(sources) + 1}}}"
+                sources.append(
+                    rf"\par {{\footnotesize {mark}not run here: {latex(row.published)}}}"
+                )
+                name += mark
+            rows.append(" & ".join([name, *(latex(value) for value, _, _ in cells)]) + r" \\")
+            if any(limits for _, _, limits in cells):
+                small = [rf"\scriptsize ({latex(limits)}" if limits else "" for *_, limits in cells]
+                rows.append(" & ".join(["", *small]).replace(" to ", ", ") + r" \\")
         parts.append(
             "\n".join(
                 [
-                    r"\begin{table}",
-                    r"\centering",
+                    r"\begin{table*}",
+                    r"\centering\small\setlength{\tabcolsep}{3pt}",
                     rf"\caption{{{latex(f'{table.name}, protocol {protocol}')}}}",
-                    rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}",
+                    rf"\begin{{tabular}}{{l{'r' * len(titles)}}}",
                     r"\toprule",
-                    " & ".join(map(latex, titles)) + r" \\",
+                    " & ".join(map(latex, ["method", *titles])) + r" \\",
                     r"\midrule",
                     *rows,
                     r"\bottomrule",
                     r"\end{tabular}",
-                    r"\end{table}",
+                    *sources,
+                    r"\end{table*}",
                 ]
             )
         )

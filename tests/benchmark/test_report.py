@@ -121,6 +121,21 @@ def test_differences_are_to_the_best_peer_of_the_same_seed() -> None:
     assert b.differences == {}
 
 
+@pytest.mark.parametrize("lost", [("B", 0, "x"), ("ours_1 & co", 1, "y")])
+def test_a_difference_that_cannot_be_resampled_is_a_number_without_interval(lost: Any) -> None:
+    """Where a category has too few groups of images, as BSData."""
+    made = [
+        replace(c, samples={}) if (c.method, c.seed, c.category) == lost else c for c in cells()
+    ]
+    ours, a, b, _ = table_of(made).rows
+    found = ours.differences["pixel_ap"]
+    assert found == Mean(pytest.approx((0.125 + 0.25) / 2), pytest.approx(0.125 / math.sqrt(2)))
+    note = "no interval of Δ pixel AP: fewer than 5 groups of good or of defective test images"
+    assert note in ours.notes[0]
+    assert (note in a.notes[-1]) == (lost[0] == "B")  # both of the first seed
+    assert not b.notes
+
+
 def test_other_test_images_have_no_difference() -> None:
     made = [replace(c, split_hash="other") if c.method == "B" else c for c in cells()]
     table = table_of(made)
@@ -216,9 +231,17 @@ def test_csv() -> None:
 
 def test_latex() -> None:
     text = to_latex(table_of(cells()))
-    assert r"ours\_1 \& co & n/a & 0.750 $\pm$ 0.177" in text
-    assert r"ours\_1 \& co (published) & n/a & 0.750" in text
-    assert text.count(r"\\") == 1 + 4
+    start = r"ours\_1 \& co"
+    assert (
+        rf"{start} & 2 & n/a & 0.750 $\pm$ 0.177 & n/a & n/a & n/a & +0.188 $\pm$ 0.088 &" in text
+    )
+    assert (
+        r" &  &  & \scriptsize (0.706, 0.794) &  &  &  & \scriptsize (+0.188, +0.188) &  \\" in text
+    )
+    assert rf"{start}\textsuperscript{{1}} & published &  & 0.750 &  &  &  &  &  \\" in text
+    assert r"\par {\footnotesize \textsuperscript{1}not run here: a paper, table 1}" in text
+    assert "AUPRO@0.05" in text
+    assert text.count(r"\\") == 1 + 4 + 3  # the rows that have intervals have two lines
     body = text[: text.index("\n% ")]
     assert body.isascii()
     assert latex("50 % {x} #1 ~^\\ $") == (
@@ -226,4 +249,4 @@ def test_latex() -> None:
     )
     for row in body.splitlines():
         if row.endswith(r"\\"):
-            assert len(re.findall(r"(?<!\\)&", row)) == 6
+            assert len(re.findall(r"(?<!\\)&", row)) == 8
