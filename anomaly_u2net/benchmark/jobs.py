@@ -68,7 +68,8 @@ class Job:
         That methods of one seed saw the same images, the table checks; that a recipe's weights are
         those it began from, `finished` does. Weights of an anomalib method nobody compares.
         """
-        spec = self.spec.model_dump(mode="json")
+        own = self.spec
+        spec = own.content if isinstance(own, AnomalibMethod) else own.model_dump(mode="json")
         data = self.data.model_dump(mode="json") | {"root": None}
         limits = {"max_minutes": self.max_minutes}
         return sha256_json({"spec": spec, "data": data, "seed": self.seed, **limits})

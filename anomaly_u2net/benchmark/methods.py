@@ -20,6 +20,9 @@ from anomaly_u2net.resources import shipped
 #: What may be a number of a published table; see `evaluation.RANKING`.
 PUBLISHED = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.05", "pixel_f1_max")
 
+#: The side of the square that a model of anomalib sees where its method has no size.
+USUAL_SIZE = 256
+
 
 class TrainedMethod(Part):
     """A network that our training loop trains, by a recipe."""
@@ -49,7 +52,11 @@ class AnomalibMethod(Part):
 
     anomalib: str = Field(description="the class, as Patchcore, Padim, Supersimplenet")
     arguments: dict[str, Any] = Field({}, description="of its constructor")
-    size: Annotated[int, Field(ge=32)] = Field(256, description="side of the square it sees")
+    size: Annotated[int, Field(ge=32)] | None = Field(
+        None,
+        description="side of the square that the whole image is resized to; null: 256, or what the "
+        "model itself sees where it does not take that",
+    )
     weights: str | None = Field(
         None,
         description="of its backbone: efficientnet-lite0 (a Python package), or a file with the "
@@ -63,8 +70,13 @@ class AnomalibMethod(Part):
         return True
 
     @property
+    def content(self) -> dict[str, Any]:
+        """What a digest is made of: a size that is not given counts as 256."""
+        return self.model_dump(mode="json") | {"size": self.size or USUAL_SIZE}
+
+    @property
     def digest(self) -> str:
-        return sha256_json(self.model_dump(mode="json"))
+        return sha256_json(self.content)
 
 
 _KINDS: dict[str, type[Part]] = {"recipe": TrainedMethod, "anomalib": AnomalibMethod}

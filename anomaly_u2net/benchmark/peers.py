@@ -26,7 +26,7 @@ from lightning.pytorch import LightningDataModule, seed_everything
 from torch.utils.data import DataLoader, Dataset
 
 from anomaly_u2net.benchmark.backbones import OFFLINE, normalise_as, register_backbone
-from anomaly_u2net.benchmark.methods import AnomalibMethod
+from anomaly_u2net.benchmark.methods import USUAL_SIZE, AnomalibMethod
 from anomaly_u2net.data.geometry import plan
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.training_set import BalancedBatches
@@ -97,12 +97,12 @@ def train_peer(
     require_extra("anomalib", "anomalib")
     seed_everything(seed, verbose=False)
     trained = [r for r in records if r.split == "train"]
-    module, supervised = _module(method, masks=any(r.defective for r in trained))
+    module, supervised, size = _module(method, masks=any(r.defective for r in trained))
     shown = trained if supervised else [r for r in trained if not r.defective]
     data = _Data(
         shown,
         [r for r in records if r.split == "validation" and not r.defective],
-        size=method.size,
+        size=size,
         batch_size=method.batch_size,
         supervised=supervised,
         seed=seed,
@@ -111,13 +111,11 @@ def train_peer(
     steps = _fit(module, data, method, Path(out), max_minutes, accelerator)
     minutes = (time.monotonic() - begun) / 60
     module = module.eval().cpu()
-    return PeerModel(
-        module, method.size, _digest(module), method.digest, steps, minutes, supervised
-    )
+    return PeerModel(module, size, _digest(module), method.digest, steps, minutes, supervised)
 
 
-def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
-    """The untrained model, and whether it is to see masks."""
+def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool, int]:
+    """The untrained model, whether it is to see masks, and the side of the square it sees."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of anomalib, on its own imports
         import anomalib.models  # noqa: F401  # so that every model is known
@@ -146,7 +144,7 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
             )
     if "supervised" in takes:
         arguments.setdefault("supervised", masks)
-    pre_processor = kind.configure_pre_processor((method.size, method.size))
+    pre_processor, size = _pre_processor(kind, method)
     if method.weights is not None:
         if "backbone" not in takes:
             raise InputError(f"{method.anomalib} of anomalib has no backbone to give weights to")
@@ -156,7 +154,35 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool]:
         normalise_as(pre_processor, method.weights)
     quiet = dict.fromkeys(("post_processor", "evaluator", "visualizer"), False)
     module = _with_weights(method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor))
-    return module, bool(arguments.get("supervised", False))
+    return module, bool(arguments.get("supervised", False)), size
+
+
+def _pre_processor(kind: Any, method: AnomalibMethod) -> tuple[Any, int]:
+    """What brings images to the model, and the side of the square that it sees.
+
+    The whole image is seen: a model that cuts the border off by default (Dinomaly: 392 of 448)
+    gets all of it at the size that is left, because all of it is tested.
+    """
+    size = method.size or USUAL_SIZE
+    try:
+        made = kind.configure_pre_processor((size, size))
+        if (seen := _seen(made)) == size:
+            return made, size
+        reason = f"it would see {seen} × {seen} of it"
+    except ValueError as error:
+        reason = str(error)
+    own = _seen(kind.configure_pre_processor())
+    if method.size is not None:
+        raise InputError(
+            f"{method.anomalib} of anomalib does not take images of size {size} ({reason}): leave "
+            f"size out, or give its own, {own}"
+        )
+    return kind.configure_pre_processor((own, own)), own
+
+
+def _seen(pre_processor: Any) -> int:
+    """The side of what comes out, resized and cut."""
+    return int(pre_processor.transform(torch.zeros(3, 64, 64)).shape[-1])
 
 
 def _heirs(kind: type) -> list[type]:

@@ -142,6 +142,15 @@ def test_cells_are_all_combinations_seed_by_seed(
     assert (recipe.data.categories, recipe.data.protocol, recipe.seed) == (["plate"], "kshot-1", 0)
 
 
+def test_a_size_that_is_not_given_changes_no_digest(bench: BenchmarkFile, tmp_path: Path) -> None:
+    """Cells that were finished when it was 256 by default stay so."""
+    method, digests = bench.methods["PatchCore"], []
+    for size in (None, 256, 128):
+        own = {"PatchCore": method.model_copy(update={"size": size})}
+        digests.append(plan_jobs(bench.model_copy(update={"methods": own}), tmp_path)[0].digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_the_whole_table(both: BenchmarkFile, trained: list[str], tmp_path: Path) -> None:
     table = run_benchmark(both, tmp_path / "out")
     assert len(trained) == len(set(trained)) == 24

@@ -125,11 +125,13 @@ def test_what_is_not_there(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
 
     def train(**method: Any) -> None:
-        made = AnomalibMethod(size=32, **method)
+        made = AnomalibMethod(**{"size": 32} | method)
         peers().train_peer(made, records, seed=0, out=tmp_path / "out", accelerator="cpu")
 
     with pytest.raises(ModelFileError, match=r"weights for Patchcore that are not here .*lite0"):
         train(anomalib="Patchcore")
+    with pytest.raises(ModelFileError, match="weights for Dinomaly that are not here"):
+        train(anomalib="Dinomaly", size=None)
     with pytest.raises(ModelFileError, match=r"gone.pth: no such weights file \(weights\)"):
         train(anomalib="Patchcore", weights=str(tmp_path / "gone.pth"))
     torch.save({}, tmp_path / "other.pth")
@@ -145,6 +147,47 @@ def test_what_is_not_there(
         train(anomalib="EfficientAd", weights="efficientnet-lite0", arguments=folder)
     with pytest.raises(ModelFileError, match=r"the folder dtd_dir of Draem, .* which is not here"):
         train(anomalib="Draem", arguments={"dtd_dir": "$NOWHERE/gone"})
+
+
+def pre_processor(model: str, size: int | None) -> Any:
+    from anomalib import models
+
+    return peers()._pre_processor(getattr(models, model), AnomalibMethod(anomalib=model, size=size))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "expected"),
+    [
+        ("Padim", None, 256),
+        ("Padim", 96, 96),
+        ("Dinomaly", None, 392),  # it cuts 392 out of 448, which 256 has not
+        ("Dinomaly", 392, 392),
+        ("Uflow", None, 448),  # it sees that, whatever it is given
+    ],
+)
+def test_a_model_sees_the_whole_image_at_its_size(
+    model: str, size: int | None, expected: int
+) -> None:
+    made, found = pre_processor(model, size)
+    assert found == expected
+    image = torch.zeros(3, found, found)
+    image[:, 0, 0] = 1  # the corner is neither cut off nor moved
+    seen = made.transform(image)
+    assert seen.shape == image.shape
+    assert seen[0].argmax() == 0
+    assert seen[0, 0, 0] > seen[0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (256, r"size 256 \(Crop size 392 cannot be larger than image size \(256, 256\)\)"),
+        (448, r"size 448 \(it would see 392 × 392 of it\): leave size out, or give its own, 392"),
+    ],
+)
+def test_a_size_that_a_model_does_not_take(size: int, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        pre_processor("Dinomaly", size)
 
 
 def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
