@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 
 from anomaly_u2net.benchmark.cells import Cell
-from anomaly_u2net.benchmark.methods import AnomalibMethod, BenchmarkFile, TrainedMethod
+from anomaly_u2net.benchmark.methods import AnomalibMethod, BenchmarkFile, TrainedMethod, splits_of
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.run import Failed, attempt, train_cell
 from anomaly_u2net.benchmark.scores import TEST, score_cell
@@ -100,7 +100,8 @@ def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
         )
         for seed in bench.seeds
         for category in sorted({record.category for record in found})
-        for protocol in bench.protocols
+        for listed in bench.protocols
+        for protocol in splits_of(listed)
         for name, method in bench.methods.items()
     ]
     folder, count = Counter(str(job.folder).lower() for job in jobs).most_common(1)[0]

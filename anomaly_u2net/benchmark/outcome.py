@@ -15,6 +15,7 @@ from anomaly_u2net.errors import InputError
 from anomaly_u2net.evaluation.table import Measured, Number, Numbers
 from anomaly_u2net.files import write_aside, write_json
 from anomaly_u2net.metrics import Resampled
+from anomaly_u2net.recipe.protocol import parse_protocol
 
 NAME, SAMPLES = "result.json", "samples.npz"
 FORMAT = "anomaly_u2net.benchmark_cell/1"
@@ -48,6 +49,11 @@ class Outcome:
     error: str | None = None
     lacking: bool = False
     samples: Mapping[str, Resampled] = field(default_factory=dict, compare=False)
+
+    @property
+    def repeat(self) -> tuple[int, int]:
+        """What is repeated in a row: the seed, and the fold where there are some."""
+        return self.seed, parse_protocol(self.protocol).fold
 
     @property
     def reason(self) -> str:

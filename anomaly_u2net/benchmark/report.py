@@ -1,6 +1,7 @@
 """From the cells of a benchmark to one row per protocol and method: means, intervals, differences.
 
-C categories, S seeds. A number of a row is the mean over categories, then over seeds.
+C categories, S seeds. A number of a row is the mean over categories, then over seeds and, under
+``full-folds``, over their five folds alike.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from anomaly_u2net.benchmark.methods import BenchmarkFile
+from anomaly_u2net.benchmark.methods import BenchmarkFile, splits_of
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.evaluation.table import Measured, Number, mean_limits, mean_of
@@ -41,7 +42,7 @@ COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A number over S seeds. std: S - 1 in the denominator, None for one seed.
+    """A number over S seeds, or seeds and folds. std: S - 1 in the denominator, None for one seed.
 
     low, high: the mean over seeds of the 95 % limits of each: as if the seeds, which share test
     images, all erred together, so rather too wide than too narrow.
@@ -57,7 +58,7 @@ class Mean:
 class Row:
     """A method under a protocol; ``published`` names the source where it was not run here.
 
-    seeds: those with all categories. numbers, small, costs: ``None`` where undefined.
+    seeds: those with all categories, and all folds. numbers, small, costs: ``None`` where undefined.
     differences: to the best peer, which ``best`` names by number. notes: what failed, is
     n/a, or was not run yet.
     """
@@ -135,15 +136,16 @@ def make_table(
     rows, best = [], dict[str, dict[str, str]]()
     hashes = {}
     for protocol in bench.protocols:
-        own = [cell for cell in cells if cell.protocol == protocol]
+        names = splits_of(protocol)
+        own = [cell for cell in cells if cell.protocol in names]
         splits = {cell.split_hash for cell in own if cell.error is None}
         hashes[protocol] = sha256_json(sorted(splits)) if splits else ""
         found = {
             name: _row(
                 Row(protocol, name, method.is_peer),
                 [c for c in own if c.method == name],
-                categories,
-                planned=categories * len(bench.seeds),
+                per_seed=categories * len(names),
+                planned=categories * len(names) * len(bench.seeds),
             )
             for name, method in bench.methods.items()
         }
@@ -172,13 +174,13 @@ def table_without_images(bench: BenchmarkFile, why: str) -> BenchmarkTable:
     return replace(table, rows=tuple(rows))
 
 
-def _row(row: Row, cells: Sequence[Outcome], categories: int, *, planned: int) -> Row:
+def _row(row: Row, cells: Sequence[Outcome], *, per_seed: int, planned: int) -> Row:
     """The row with the numbers of its cells, of which ``planned`` there will be; no differences."""
     notes = list(dict.fromkeys(cell.reason for cell in cells if cell.error is not None))
     if missing := planned - len(cells):
         notes.append(f"not run yet: {missing} of {planned} cells")
     there = Counter(cell.seed for cell in cells if cell.error is None)
-    seeds = {seed for seed, count in there.items() if count == categories}
+    seeds = {seed for seed, count in there.items() if count == per_seed}
     whole = [cell for cell in cells if cell.seed in seeds]
     if not whole:
         return replace(row, notes=tuple(notes))
@@ -195,10 +197,14 @@ def _row(row: Row, cells: Sequence[Outcome], categories: int, *, planned: int) -
 
 def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict[str, Row]:
     """The rows, with a note where methods did not see the same images: some changed in between."""
-    splits: dict[tuple[str, int], set[str]] = {}
+    splits: dict[tuple[str, int, int], set[str]] = {}
     for cell in (one for one in cells if one.error is None):
-        splits.setdefault((cell.category, cell.seed), set()).add(cell.split_hash)
-    places = [f"{name}, seed {seed}" for (name, seed), found in splits.items() if len(found) > 1]
+        splits.setdefault((cell.category, *cell.repeat), set()).add(cell.split_hash)
+    places = [
+        f"{name}, seed {seed}" + (f", fold {fold}" if fold else "")
+        for (name, seed, fold), found in splits.items()
+        if len(found) > 1
+    ]
     if not places:
         return dict(rows)
     note = f"not on the same images as other methods: {'; '.join(places)}: make these cells anew"
@@ -207,8 +213,8 @@ def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict
 
 def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:
     found = [
-        mean_of([getattr(cell, part)[name] for cell in cells if cell.seed == seed])
-        for seed in sorted({cell.seed for cell in cells})
+        mean_of([getattr(cell, part)[name] for cell in cells if cell.repeat == repeat])
+        for repeat in sorted({cell.repeat for cell in cells})
     ]
     return _mean(found)
 
@@ -265,16 +271,16 @@ def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome
 
 
 def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mean | None:
-    """The method's number minus the peer's: by category and seed, over the same resamples.
+    """The method's number minus the peer's: by category, seed and fold, over the same resamples.
 
     Without limits where a category or a seed has none.
     """
-    by_key = {(c.method, c.category, c.seed): c for c in cells if c.error is None}
-    per_seed: list[Measured | None] = []
-    for seed in row.seeds:
-        categories = sorted({c.category for c in cells if c.seed == seed})
+    by_key = {(c.method, c.category, c.repeat): c for c in cells if c.error is None}
+    found: list[Measured | None] = []
+    for repeat in sorted({c.repeat for c in cells if c.seed in row.seeds}):
+        categories = sorted({c.category for c in cells if c.repeat == repeat})
         pairs = [
-            _pair(name, by_key.get((row.method, c, seed)), by_key.get((peer, c, seed)))
+            _pair(name, by_key.get((row.method, c, repeat)), by_key.get((peer, c, repeat)))
             for c in categories
         ]
         known = [d for d in pairs if d is not None]
@@ -284,8 +290,8 @@ def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mea
             (d.value, d.low, d.high) for d in known if d.low is not None and d.high is not None
         ]
         low, high = mean_limits(limits) if len(limits) == len(known) else (None, None)
-        per_seed.append(Measured(mean(d.value for d in known), low, high))
-    return _mean(per_seed)
+        found.append(Measured(mean(d.value for d in known), low, high))
+    return _mean(found)
 
 
 def _pair(name: str, one: Outcome | None, other: Outcome | None) -> Measured | None:

@@ -6,10 +6,12 @@ import csv
 import io
 from collections.abc import Sequence
 
+from anomaly_u2net.benchmark.methods import ALL_FOLDS, splits_of
 from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Mean, Row
 from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.benchmark.table import escape
 from anomaly_u2net.evaluation.table import LEVEL, RESAMPLES, Number
+from anomaly_u2net.recipe.protocol import FOLDS
 
 #: What LaTeX takes for a command, and signs that its standard fonts lack.
 _LATEX = {
@@ -43,7 +45,7 @@ def line(row: Row) -> list[str]:
     return [
         row.method,
         row.start or "n/a",
-        str(len(row.seeds)),
+        str(len(row.seeds)) + (f" × {FOLDS} folds" if row.protocol == ALL_FOLDS else ""),
         *(_number(row.numbers.get(name)) for name in NUMBERS),
         *(_difference(row, name) for name in TESTED),
         *(_number(row.small.get(name)) for name in SMALL),
@@ -58,10 +60,10 @@ def caption(table: BenchmarkTable) -> str:
         "Test images, each at its original size unless a column says 256² (maps and masks resized "
         "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
         "validation part: never by test images. Mean over categories, then mean ± standard "
-        f"deviation over seeds; in brackets the {100 * LEVEL:.0f} % interval from {RESAMPLES} "
-        "resamples of test images (whole groups where there are some), its limits averaged over "
-        "seeds. Δ: minus the best peer in that number, of the same seed, over the same resamples; "
-        "an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
+        f"deviation over seeds (and folds, alike); in brackets the {100 * LEVEL:.0f} % interval from "
+        f"{RESAMPLES} resamples of test images (whole groups where there are some), its limits "
+        "averaged over seeds. Δ: minus the best peer in that number, of the same seed, over the same "
+        "resamples; an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
         "which favours it. F1-max: at the best threshold for these images, an upper bound. "
         "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
         "thread, with resizing. GiB: the largest process, libraries included. "
@@ -197,11 +199,11 @@ def _best(table: BenchmarkTable, protocol: str) -> str:
 
 
 def _images(table: BenchmarkTable, protocol: str) -> str:
-    """The images of each split with the first seed, and the near copies that are tested."""
+    """The images of each split with the first seed (and fold), and the near copies that are tested."""
     found = {
         cell.category: cell
         for cell in reversed(table.cells)
-        if cell.protocol == protocol and cell.images
+        if cell.protocol in splits_of(protocol) and cell.images
     }
     return "; ".join(
         f"{category}: "

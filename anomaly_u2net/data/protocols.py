@@ -198,7 +198,7 @@ def _choose(
             raise DatasetError(
                 f"category {category!r}: expected masks in the data set's own training part for "
                 f"the protocol full, found none; use full-fold1of{FOLDS} to full-fold{FOLDS}of"
-                f"{FOLDS}, or third"
+                f"{FOLDS} (in a benchmark full-folds, for all of them), or some masks, as kshot-10"
             )
         return own
     pool = pool or {i: r for i, r in defects.items() if r.split == "test"}
@@ -354,7 +354,7 @@ def _check_tested(
         raise DatasetError(
             f"category {category!r}: expected good and defective images left to test after the "
             f"protocol {protocol}, found {left[False]} and {left[True]}; choose fewer masks, "
-            "another protocol, or leave the category out"
+            "as kshot-10, folds, as full-fold1of5, or leave the category out"
         )
 
 

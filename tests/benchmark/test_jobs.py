@@ -190,6 +190,29 @@ def test_the_numbers_of_a_cell_are_those_of_evaluate(
         assert np.array_equal(loaded.samples[name].samples, one.samples, equal_nan=True)
 
 
+def test_all_folds_of_a_set_without_masks_in_training(
+    bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
+) -> None:
+    for place in (data / "plate" / "train" / "spot").iterdir():
+        place.rename(data / "plate" / "test" / "spot" / place.name)
+    (data / "plate" / "train" / "spot").rmdir()
+    methods = {"ours": bench.methods["ours"]}
+    folds = {"protocols": ["full-folds"], "seeds": [0], "methods": methods}
+    table = run_benchmark(bench.model_copy(update=folds), tmp_path / "out")
+    assert trained == [f"plate, full-fold{fold}of5, ours, seed 0" for fold in range(1, 6)]
+    assert {job.error for job in table.cells} == {None}
+    (row,) = table.rows
+    assert (row.protocol, row.seeds, row.notes) == ("full-folds", (0,), ())
+    tested = [
+        record.path
+        for path in (tmp_path / "out").glob("plate/*/ours-seed0/split.csv")
+        for record in read_split(path, data, only="test")
+    ]
+    assert len(tested) == len(set(tested)) > 20  # every image once
+    values = [cell.numbers["pixel_ap"].value for cell in table.cells]  # type: ignore[union-attr]
+    assert row.numbers["pixel_ap"].value == pytest.approx(np.mean(values))  # type: ignore[union-attr]
+
+
 def test_near_copies_in_the_test_are_counted_or_have_left(
     bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
 ) -> None:

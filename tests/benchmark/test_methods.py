@@ -55,12 +55,19 @@ def test_what_differs_under_a_protocol_comes_last() -> None:
     )
     assert method.overrides("given") == {"model.arch": "unet", "train.steps": 7, "train.lr": 0.1}
     assert method.overrides("kshot-1")["train.steps"] == 3
+    folds = method.model_copy(update={"under": {"full-folds": {"train.steps": 5}}})
+    assert folds.overrides("full-fold2of5")["train.steps"] == 5
+    assert folds.overrides("full")["train.steps"] == 7
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"protocols": ["given", "given"]}, "protocols has 'given' twice: name each once"),
+        (
+            {"protocols": ["full-fold1of5", "full-folds"]},
+            "protocols has full-fold1of5 beside full-folds, which holds it",
+        ),
         ({"protocols": ["kshot"]}, "expected a protocol, as given, kshot-10"),
         ({"seed": 1}, "unknown key 'seed' (did you mean 'seeds'?)"),
         ({"data": {"rot": "a"}}, "unknown key 'data.rot' (did you mean 'root'?)"),

@@ -166,6 +166,33 @@ def test_a_seed_that_lacks_a_category_so_far_has_no_part_in_the_numbers() -> Non
     )  # fmt: skip
 
 
+def test_folds_are_one_row_with_their_mean() -> None:
+    """0.25, 0.375 … 0.75 in five folds of one category; the second seed lacks the last fold."""
+    bench = BENCH.model_copy(update={"protocols": ["full-folds"], "published": []})
+    made = [
+        cell(
+            *(method, seed, "x", (fold + better) / 8),
+            protocol=f"full-fold{fold}of5", split_hash=f"{fold}", images={"test": [fold, 1]},
+        )
+        for seed in (0, 1)
+        for fold in range(1, 6 - seed)
+        for method, better in (("ours_1 & co", 1), ("B", 0))
+    ]  # fmt: skip
+    table = make_table(bench, made, categories=1)
+    ours, a, b = table.rows
+    assert ours.numbers["pixel_ap"] == Mean(
+        0.5, pytest.approx(math.sqrt(10) / 16), pytest.approx(0.4375), pytest.approx(0.5625)
+    )
+    assert b.numbers["pixel_ap"].value == 0.375  # type: ignore[union-attr]
+    assert ours.differences["pixel_ap"] == Mean(0.125, 0.0, pytest.approx(0.125), 0.125)
+    assert (ours.seeds, a.seeds) == ((0,), ())
+    assert ours.notes == ("not run yet: 1 of 10 cells",)
+    assert dict(zip(header(), line(ours), strict=True))["seeds"] == "1 × 5 folds"
+    assert "## full-folds\n\nx: 1 good and 1 defective in test\n" in to_markdown(table)
+    other = [replace(c, split_hash="?") if c is made[3] else c for c in made]
+    assert "x, seed 0, fold 2: make" in make_table(bench, other, categories=1).rows[0].notes[1]
+
+
 def test_kept_resamples_say_what_the_paired_bootstrap_says() -> None:
     """And what an independent one says: drawn by hand, AUROC by scikit-learn."""
     rng, labels = np.random.default_rng(3), np.arange(80) % 2

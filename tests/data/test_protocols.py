@@ -352,7 +352,7 @@ def test_one_mask_stays_in_training_when_parts_are_held_out() -> None:
     ("records", "protocol", "text"),
     [
         (TESTED, "kshot-18", "'bolt': expected at least 18 masks to train on, found 17"),
-        (TESTED, "kshot-17", "found 6 and 0; choose fewer masks"),
+        (TESTED, "kshot-17", "found 6 and 0; choose fewer masks, as kshot-10"),
         (images(4) + images(4, "good", "test"), "kshot-1", "'bolt': expected masks .* use good_on"),
         (TESTED, "hard-hole-3", "expected at least 3 masks of 'hole' to train on, found 2"),
         (TESTED, "hard-rust-1", r"\(cut, dent, hole\), got 'rust'"),
