@@ -138,4 +138,8 @@ def test_shipped_benchmarks_say_how_to_run_and_are_recipes_under_every_protocol(
                 recipe = _recipe(bench, name, method, data, 2)
                 assert recipe.train.select == "last"
                 assert (recipe.seed, recipe.data) == (2, data)
-                assert (recipe.synthesis.share > 0) == (protocol in ("kshot-10", "good_only"))
+                assert (recipe.synthesis.share > 0) == (protocol not in ("full", "given"))
+
+
+def test_ksdd2_is_trained_on_as_many_masks_as_its_authors_list() -> None:
+    assert load_benchmark("ksdd2").protocols == ["full", "listed-53", "listed-16", "good_only"]
