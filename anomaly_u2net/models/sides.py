@@ -26,7 +26,8 @@ class SideNet(nn.Module):
 
     A subclass makes `features` and ends its constructor with `add_heads`. The side outputs are
     resized to the input (``upsample``) and fused by a learned 1×1 convolution (HED, arXiv 1504.06375;
-    U²-Net) or by their mean. A network of one feature has one output and no sides.
+    U²-Net), which starts as their mean, or by their mean. A network of one feature has one output
+    and no sides.
 
     Takes float32 (B, in_channels, h, w) with h, w ≥ 32, odd sizes too, and returns `SideLogits`
     at (h, w). Raises `InputError` for another rank, channel count or a smaller size.
@@ -62,6 +63,7 @@ class SideNet(nn.Module):
         self.sides = nn.ModuleList(nn.Conv2d(c, values, 3, padding=1) for c in channels)
         learned = len(channels) > 1 and fuse == "conv1x1"
         self.fuse = nn.Conv2d(len(channels) * values, values, 1) if learned else None
+        self._fuse_as_mean()
 
     def forward(self, x: Tensor) -> SideLogits:
         self._check(x)
@@ -111,13 +113,22 @@ class SideNet(nn.Module):
                 head.weight.mul_(0.1)
                 assert head.bias is not None
                 nn.init.constant_(head.bias, logit)
-            if self.fuse is not None:
-                values = self.fuse.out_channels
-                self.fuse.weight.zero_()
-                for c in range(values):
-                    self.fuse.weight[c, c::values] = 1 / len(self.sides)
-                assert self.fuse.bias is not None
-                nn.init.zeros_(self.fuse.bias)
+        self._fuse_as_mean()
+
+    @torch.no_grad()
+    def _fuse_as_mean(self) -> None:
+        """The learned fusion starts as the mean of the sides (HED, arXiv 1504.06375, section 4.1).
+
+        Of random sign, as in the public code, it may start as the negative of what the sides say.
+        """
+        if self.fuse is None:
+            return
+        values = self.fuse.out_channels
+        self.fuse.weight.zero_()
+        for c in range(values):
+            self.fuse.weight[c, c::values] = 1 / len(self.sides)
+        assert self.fuse.bias is not None
+        nn.init.zeros_(self.fuse.bias)
 
     def _check(self, x: Tensor) -> None:
         if torch.compiler.is_exporting():

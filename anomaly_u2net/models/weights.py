@@ -233,9 +233,11 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         )
     state = {}
     for name, node in zip(names, convolutions, strict=True):
-        if len(node.input) < 3 or any(key not in tensors for key in node.input[1:3]):
+        if any(key not in tensors for key in node.input[1:]):
             raise ModelFileError(f"{path}: convolution {node.name} has no stored weight and bias")
-        state[f"{name}.weight"], state[f"{name}.bias"] = (tensors[key] for key in node.input[1:3])
+        weight, *bias = (tensors[key] for key in node.input[1:])
+        state[f"{name}.weight"] = weight
+        state[f"{name}.bias"] = bias[0] if bias else weight.new_zeros(len(weight))  # 0: left out
     state = {**model.state_dict(), **_for_design(state, model)}
     _fit(model, state, path)
     model.load_state_dict(state)

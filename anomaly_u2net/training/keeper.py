@@ -27,8 +27,10 @@ from anomaly_u2net.visual import panel, sheet, write_png
 
 logger = logging.getLogger(__name__)
 
-#: An output whose probabilities span less than this over a whole interval is called constant.
+#: An output whose probabilities span less than this in the last steps is called constant.
 CONSTANT_RANGE = 0.02
+#: A fused output whose probability on defects is not this much above that elsewhere is blind.
+BLIND_SEPARATION = 0.02
 SHEET_IMAGES = 8
 #: Validation images that are timed before a run with a time limit.
 PROBE_IMAGES = 4
@@ -165,7 +167,7 @@ class Keeper(Callback):
             f"val_{name}": "n/a" if value is None else round(value, 6)
             for name, value in scores.items()
         }
-        self._warn_if_constant(row)
+        self._warn_if_collapsed(row)
         self.rows.append(row)
         chosen = scores.get(self.recipe.train.select)
         is_best = chosen is None or self.best is None or chosen > self.best
@@ -187,18 +189,29 @@ class Keeper(Callback):
         about = {"recipe_hash": self.spec.recipe_hash, "select": self.recipe.train.select}
         write_json(folder / f"{name}.json", about | row)
 
-    def _warn_if_constant(self, row: dict[str, Any]) -> None:
+    def _warn_if_collapsed(self, row: dict[str, Any]) -> None:
         ranges = {k.removeprefix("range_"): v for k, v in row.items() if k.startswith("range_")}
         constant = [name for name, value in ranges.items() if value < CONSTANT_RANGE]
-        if constant:
-            logger.warning(
-                "step %s: constant output of %s (probabilities span less than %s on training "
-                "images with defects): the network may have collapsed to all-background. Try a "
-                "warm start (model.init), loss.pixel bce, model.prior 0.01, crops around defects "
-                "(augment.crop), or a lower train.lr",
-                row["step"], ", ".join(constant), CONSTANT_RANGE,
-            )  # fmt: skip
         row["constant_outputs"] = " ".join(constant)
+        if constant:
+            found = (
+                f"constant output of {', '.join(constant)} (probabilities span less than "
+                f"{CONSTANT_RANGE} on training images with defects): the network may have "
+                "collapsed to all-background"
+            )
+        elif row.get("separation", 1.0) < BLIND_SEPARATION:
+            found = (
+                f"the fused output is {row['separation']:.3f} higher on the defects of training "
+                f"images than elsewhere (expected {BLIND_SEPARATION} and more): the network does "
+                "not tell defects from background"
+            )
+        else:
+            return
+        logger.warning(
+            "step %s: %s. Try a warm start (model.init), loss.pixel bce, model.prior 0.01, crops "
+            "around defects (augment.crop), or a lower train.lr",
+            row["step"], found,
+        )  # fmt: skip
 
     def _draw(self, segmenter: Segmenter, step: int) -> None:
         defective = [r for r in self.validation if r.defective]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from anomaly_u2net.training.speed import (
     recompute_stages,
 )
 from anomaly_u2net.types import Batch
+
+#: Of so many steps before a validation the outputs are looked at.
+RECENT = 20
 
 
 class TrainingModule(LightningModule):
@@ -71,7 +75,10 @@ class TrainingModule(LightningModule):
             )
         with torch.no_grad():
             ranges = [_range(side) for side in (*logits.sides, logits.fused)]
-        self.interval.add(total.detach(), torch.stack(terms).detach(), torch.stack(ranges))
+            separation = _separation(logits.fused, batch.mask)
+        self.interval.add(
+            total.detach(), torch.stack(terms).detach(), torch.stack(ranges), separation
+        )
         return total
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -118,33 +125,54 @@ class TrainingModule(LightningModule):
 
 
 class Interval:
-    """What happened in training since the last validation: mean losses, widest output ranges."""
+    """What happened in training since the last validation: mean losses, and how outputs were last.
+
+    Only the last `RECENT` steps tell whether the outputs have collapsed: before, they had not.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
         self._loss: Tensor | float = 0.0
         self._terms: Tensor | float = 0.0
-        self._ranges: Tensor | None = None
+        self._ranges: deque[Tensor] = deque(maxlen=RECENT)
+        self._separations: deque[Tensor] = deque(maxlen=RECENT)
 
-    def add(self, loss: Tensor, terms: Tensor, ranges: Tensor) -> None:
-        """``terms`` and ``ranges``: one per side output, finest first, fused last."""
+    def add(self, loss: Tensor, terms: Tensor, ranges: Tensor, separation: Tensor) -> None:
+        """``terms`` and ``ranges``: one per side output, finest first, fused last.
+
+        separation: a number, NaN for a batch without defects.
+        """
         self.steps += 1
         self._loss = self._loss + loss
         self._terms = self._terms + terms
-        self._ranges = ranges if self._ranges is None else torch.maximum(self._ranges, ranges)
+        self._ranges.append(ranges)
+        self._separations.append(separation)
 
     def summary(self) -> dict[str, float]:
-        """Column name → value; losses are means, ranges are the widest of the interval."""
-        if self._ranges is None:
+        """Column name → value: mean losses, widest recent ranges, mean recent separation if any."""
+        if not self.steps:
             return {}
         terms = (torch.as_tensor(self._terms) / self.steps).tolist()
+        ranges = torch.stack(list(self._ranges)).amax(dim=0).tolist()
         names = [*(f"side{i + 1}" for i in range(len(terms) - 1)), "fused"]
         row = {"loss": float(self._loss) / self.steps}
         row |= {f"loss_{name}": term for name, term in zip(names, terms, strict=True)}
-        row |= {f"range_{n}": r for n, r in zip(names, self._ranges.tolist(), strict=True)}
-        return row
+        row |= {f"range_{name}": r for name, r in zip(names, ranges, strict=True)}
+        separation = torch.stack(list(self._separations)).nanmean().item()
+        return row if math.isnan(separation) else row | {"separation": separation}
 
 
 def _range(logits: Tensor) -> Tensor:
     """Highest minus lowest probability in the batch: near 0 when an output is constant."""
     return torch.sigmoid(logits.amax().float()) - torch.sigmoid(logits.amin().float())
+
+
+def _separation(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean probability on defects minus that elsewhere, NaN without defects.
+
+    Near 0 for an output that says nothing of defects, even one with a few high pixels, and below 0
+    for one that is turned round.
+    """
+    probability, defect = torch.sigmoid(logits.float()), mask > 0.5
+    on, off = probability * defect, probability * ~defect
+    return on.sum() / defect.sum() - off.sum() / (~defect).sum()

@@ -265,6 +265,14 @@ def test_the_mean_fusion_has_no_weights() -> None:
 
 
 @pytest.mark.parametrize("name", QUICK)
+def test_every_fusion_starts_as_the_mean_of_the_sides(name: str) -> None:
+    with torch.no_grad():
+        logits = build_model(DESIGNS[name]).eval()(torch.randn(1, 3, 64, 64))
+    said = logits.sides or (logits.fused,)
+    torch.testing.assert_close(logits.fused, torch.stack(said).mean(0))
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_the_prior_reaches_every_output(name: str) -> None:
     model = build_model(DESIGNS[name])
     model.set_prior(0.01)

@@ -10,7 +10,7 @@ import torch
 from anomaly_u2net.errors import CollapseError
 from anomaly_u2net.models import SideNet, build_model
 from anomaly_u2net.recipe import ModelRecipe, Recipe
-from anomaly_u2net.training.module import Interval, TrainingModule
+from anomaly_u2net.training.module import RECENT, Interval, TrainingModule
 from anomaly_u2net.types import Batch, SideLogits
 
 
@@ -136,15 +136,52 @@ def test_the_range_is_that_of_probabilities() -> None:
     assert row["range_fused"] == pytest.approx(0.8)
 
 
+def test_the_separation_is_of_defects_and_the_rest() -> None:
+    """One high pixel of 1024 makes the range wide; it tells nothing of the defect beside it."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> SideLogits:
+            fused = torch.full((1, 1, 32, 32), -20.0)
+            fused[0, 0, 0, 0] = 20.0
+            return SideLogits(fused, (fused, -fused))
+
+    image, weight = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 16:] = 1
+    module = TrainingModule(Fixed(), recipe(ema=0))  # type: ignore[arg-type]
+    module.training_step(Batch(image, torch.zeros_like(mask), weight), 0)
+    assert "separation" not in module.interval.summary()  # no defect yet
+    module.training_step(Batch(image, mask, weight), 0)
+    row = module.interval.summary()
+    assert row["range_fused"] == pytest.approx(1.0)
+    assert row["separation"] == pytest.approx(-1 / 512)
+    module.training_step(Batch(image, 1 - mask, weight), 0)  # now the high pixel is of the defect
+    assert module.interval.summary()["separation"] == pytest.approx(0, abs=1e-6)
+
+
 def test_interval_by_hand() -> None:
     interval = Interval()
     assert interval.summary() == {}
-    interval.add(torch.tensor(1.0), torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.125]))
-    interval.add(torch.tensor(3.0), torch.tensor([0.75, 2.25]), torch.tensor([0.25, 0.25]))
+    one, two = torch.tensor([0.5, 0.125]), torch.tensor([0.25, 0.25])
+    interval.add(torch.tensor(1.0), torch.tensor([0.25, 0.75]), one, torch.tensor(math.nan))
+    interval.add(torch.tensor(3.0), torch.tensor([0.75, 2.25]), two, torch.tensor(0.5))
     assert interval.summary() == {
         "loss": 2.0,  # means
         "loss_side1": 0.5,
         "loss_fused": 1.5,
         "range_side1": 0.5,  # the widest
         "range_fused": 0.25,
+        "separation": 0.5,
     }
+
+
+def test_an_output_that_was_wide_long_ago_is_not_wide() -> None:
+    """A network that collapses after its first steps is seen at the end of that interval."""
+    interval = Interval()
+    for step in range(1 + RECENT):
+        wide = torch.tensor([0.5 if step == 0 else 0.001])
+        interval.add(torch.tensor(1.0), torch.tensor([1.0]), wide, wide[0])
+    row = interval.summary()
+    assert row["range_fused"] == pytest.approx(0.001)
+    assert row["separation"] == pytest.approx(0.001)
+    assert row["loss"] == 1.0

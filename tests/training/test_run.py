@@ -40,9 +40,9 @@ from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.inference.bundle import read_spec
 from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.models import packaged
-from anomaly_u2net.recipe import Recipe
-from anomaly_u2net.training import Progress, keeper, train
+from anomaly_u2net.models import SideNet, build_model, packaged
+from anomaly_u2net.recipe import ModelRecipe, Recipe
+from anomaly_u2net.training import Progress, keeper, run, train
 from anomaly_u2net.training.run import check_settings, init_path, split_data
 
 RUN_FILES = [
@@ -142,7 +142,7 @@ def test_metrics_table(tiny_run: Path) -> None:
     assert list(last) == [
         "step", "seconds", "lr",
         "loss", "loss_side1", "loss_side2", "loss_fused",
-        "range_side1", "range_side2", "range_fused",
+        "range_side1", "range_side2", "range_fused", "separation",
         "val_pixel_auroc", "val_pixel_ap", "val_aupro", "val_image_auroc",
         "constant_outputs",
     ]  # fmt: skip
@@ -316,6 +316,27 @@ def test_constant_outputs_are_said_and_noted(
     assert "step 4: constant output of side1, side2, fused" in text
     for remedy in ("model.init", "loss.pixel bce", "model.prior", "augment.crop", "train.lr"):
         assert remedy in text
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_an_output_that_is_turned_round_is_said(
+    short: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its range is wide and its loss finite, and yet it finds no defect."""
+
+    def turned(recipe: ModelRecipe) -> SideNet:
+        model = build_model(recipe)
+        assert model.fuse is not None
+        model.fuse.weight.data.neg_()
+        return model
+
+    monkeypatch.setattr(run, "build_model", turned)
+    recipe = short.with_overrides(["model.prior=0.3", "train.lr=1e-9", "train.steps=4"])
+    train(recipe, tmp_path / "run")
+    (row,) = rows(tmp_path / "run")
+    assert float(row["separation"]) < 0.02
+    assert row["constant_outputs"] == ""
+    assert "the network does not tell defects from background. Try a warm start" in caplog.text
 
 
 @pytest.mark.usefixtures("quick_export")
