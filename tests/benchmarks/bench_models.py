@@ -2,7 +2,8 @@
 
 usage: OMP_NUM_THREADS=1 python tests/benchmarks/bench_models.py [--size 256] [--repeats 5] [--write]
 
-Parameters, work and memory are counted at 320 × 320 (`anomaly_u2net.models.cost`). Time is CPU
+Parameters, work and activations are counted at 320 × 320 (`anomaly_u2net.models.cost`), the peak is
+that of the tensors of a training step of two such images, beside the weights. Time is CPU
 seconds of one image in evaluation mode on one thread: all networks in turn, ``--repeats`` turns, and
 the medians over that of U²-Net†.
 """
@@ -18,20 +19,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
 
 from anomaly_u2net.models import SideNet, build_model
 from anomaly_u2net.models.cost import measure_cost
 from anomaly_u2net.recipe import ModelRecipe
 
 DOCS = Path(__file__).parents[2] / "docs"
-sys.path.insert(0, str(DOCS))
+sys.path[:0] = [str(DOCS), str(Path(__file__).parent)]
 
 from architecture import markdown, numbers, write_table  # noqa: E402
+from peak import PeakBytes  # noqa: E402
 
 PAGE = DOCS / "reference" / "rivals.md"
 HEAD = (
     "`model:`", "what it is", "source",
-    "parameters", "GMAC", "activations, MB", "CPU time",
+    "parameters", "GMAC", "activations, MB", "training peak, MB", "CPU time",
 )  # fmt: skip
 
 
@@ -41,7 +44,7 @@ class Rival(NamedTuple):
     source: str
 
 
-U2NET = "arXiv 2005.09007"
+U2NET, SMP = "arXiv 2005.09007", "segmentation_models.pytorch"
 #: In the order of the table; the first is the unit of time.
 RIVALS = [
     Rival(ModelRecipe(arch="u2netp"), "U²-Net†: RSU in each stage", U2NET),
@@ -55,6 +58,9 @@ RIVALS = [
     Rival(
         ModelRecipe(arch="u2netp", stem="unshuffle2_learned"), "learned way back", "arXiv 1609.05158"
     ),
+    Rival(ModelRecipe(arch="u2netp", repeats=2), "two RSUs in each stage, as ResNet", "ours"),
+    Rival(ModelRecipe(arch="u2netp", fuse="mean"), "the mean of its side outputs", U2NET),
+    Rival(ModelRecipe(arch="u2netp", deep_supervision="none"), "the finest output alone", U2NET),
     Rival(ModelRecipe(arch="u2net_fast"), "four of its stages at half size", "ours"),
     Rival(ModelRecipe(arch="u2net"), "U²-Net", U2NET),
     Rival(ModelRecipe(arch="small"), "U²-Net†'s rule, 16 channels, 4 stages", "ours"),
@@ -63,7 +69,9 @@ RIVALS = [
     Rival(ModelRecipe(arch="hed"), "outputs on an encoder, no decoder", "arXiv 1504.06375"),
     Rival(ModelRecipe(arch="dilated"), "dilations and ASPP instead of a decoder", "arXiv 1606.00915"),
     Rival(ModelRecipe(arch="bidirectional"), "gated messages between scales", "Zhang et al., CVPR 2018"),
-    Rival(ModelRecipe(arch="smp/unet-resnet18"), "a U-Net on a ResNet-18", "segmentation_models.pytorch"),
+    Rival(ModelRecipe(arch="smp/unet-resnet18"), "a U-Net on a ResNet-18", SMP),
+    Rival(ModelRecipe(arch="smp/unetplusplus-resnet18"), "U-Net++ on it", SMP),
+    Rival(ModelRecipe(arch="smp/deeplabv3plus-resnet18"), "DeepLabV3+ on it", SMP),
 ]  # fmt: skip
 
 
@@ -80,10 +88,10 @@ def main() -> None:
         repeats=arguments.repeats,
     )
     rows = [
-        [*row(rival), f"{time / seconds[0]:.2f}"]
+        [*row(rival), f"{training_peak(rival) / 1e6:.0f}", f"{time / seconds[0]:.2f}"]
         for rival, time in zip(rivals, seconds, strict=True)
     ]
-    table = markdown(HEAD, rows, right=4)
+    table = markdown(HEAD, rows, right=5)
     print(f"{table}\n\nU²-Net†: {seconds[0]:.3f} CPU s at {arguments.size} × {arguments.size}")
     if arguments.write:
         write_table(PAGE, "rivals", table=table)
@@ -105,6 +113,20 @@ def row(rival: Rival) -> list[str]:
     )
     cost = measure_cost(build_model(rival.recipe))
     return [f"`{{{named}}}`", rival.what, rival.source, *numbers(cost)]
+
+
+def training_peak(rival: Rival) -> int:
+    """Bytes of one step: two images, the loss of every output, gradients and AdamW's moments."""
+    model = build_model(rival.recipe).train()
+    optimizer = torch.optim.AdamW(model.parameters())
+    image = torch.randn(2, 3, 320, 320)
+    with PeakBytes() as meter:
+        logits = model(image)
+        outputs = (logits.fused, *logits.sides)
+        losses = [functional.binary_cross_entropy_with_logits(o, (o > 0).float()) for o in outputs]
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+    return meter.peak
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.models import SideNet, build_model
@@ -36,6 +33,10 @@ from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training.module import TrainingModule
 from anomaly_u2net.training.speed import keep_freed_memory
 from anomaly_u2net.types import Batch, ImageRecord
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from peak import PeakBytes
 
 CROP, BATCH = 160, 4
 #: Steps that the losses are compared over, and how far apart they may be, relatively, in float64.
@@ -57,32 +58,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FRESH = {"public loop": False, "ours, allocator as it is": False, "ours": True}
 
 Step = Callable[[Batch], float]
-
-
-class PeakBytes(TorchDispatchMode):
-    """The most bytes of tensors that lived at once within it, beside those that lived before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live, self.peak = 0, 0
-        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = self._storages((args, kwargs))
-        out = func(*args, **(kwargs or {}))
-        for storage in self._storages(out) - given:
-            if storage not in self._seen:
-                self._seen.add(storage)
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self._gone, storage.nbytes())
-        self.peak = max(self.peak, self.live)
-        return out
-
-    def _storages(self, tree: Any) -> set[Any]:
-        return {t.untyped_storage() for t in tree_leaves(tree) if isinstance(t, Tensor)}
-
-    def _gone(self, size: int) -> None:
-        self.live -= size
 
 
 def fresh_model(device: str, dtype: torch.dtype) -> SideNet:
