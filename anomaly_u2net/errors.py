@@ -51,6 +51,10 @@ class ModelFileError(InputError):
     """A model file is missing, unsafe to load, damaged, or altered."""
 
 
+class UnfitWeightsError(ModelFileError):
+    """Whole weights, but those of another network."""
+
+
 class MapError(InputError):
     """An anomaly map or mask array has a wrong shape, type or values."""
 

@@ -81,6 +81,12 @@ def cells(
     return tuple(found)
 
 
+def from_scratch(cell: Cell) -> Cell:
+    """The same design from random weights, called so."""
+    recipe = cell.recipe.with_overrides(["model.init=null"])
+    return Cell(f"{cell.design}, from scratch", recipe)
+
+
 def _cell(recipe: Recipe, choice: Mapping[str, Any], seed: int) -> Cell:
     design = ", ".join(_name(key, value) for key, value in choice.items()) or recipe.model.arch
     overrides = [f"{key}={json.dumps(v, ensure_ascii=False)}" for key, v in choice.items()]

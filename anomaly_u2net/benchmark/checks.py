@@ -6,11 +6,11 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
 
-from anomaly_u2net.benchmark.cells import Cell
+from anomaly_u2net.benchmark.cells import Cell, from_scratch
 from anomaly_u2net.benchmark.measure import SPLIT
 from anomaly_u2net.benchmark.run import Failed, attempt, is_begun, is_finished
 from anomaly_u2net.data.index import few
-from anomaly_u2net.errors import DatasetError, InputError
+from anomaly_u2net.errors import AnomalyU2NetError, DatasetError, InputError, UnfitWeightsError
 from anomaly_u2net.models import build_model, load_weights
 from anomaly_u2net.training.run import (
     check_folder,
@@ -35,6 +35,30 @@ def check_cells(grid: Sequence[Cell], out: Path, *, max_minutes: float | None) -
     _check(rest, lambda cell: check_settings(cell.recipe), once_per=lambda cell: cell.name)
     _check(rest, _check_data, once_per=lambda cell: (cell.recipe.data.model_dump_json(), cell.seed))
     _check(rest, _check_model, once_per=lambda cell: cell.recipe.model.model_dump_json())
+
+
+def weights_where_they_fit(grid: Sequence[Cell], init: str | None) -> tuple[Cell, ...]:
+    """``grid`` with the cells from random weights whose networks the weights ``init`` do not fit.
+
+    init: `model.init` of the recipe that the grid was made from; weights that a design names itself
+    are left to it. Unchanged where ``init`` fits no design: then it is what `check_cells` refuses.
+    """
+    given = [cell for cell in grid if init is not None and cell.recipe.model.init == init]
+    fits = {cell.design: _takes_its_weights(cell) for cell in given}
+    if not any(fits.values()):
+        return tuple(grid)
+    return tuple(cell if fits.get(cell.design, True) else from_scratch(cell) for cell in grid)
+
+
+def _takes_its_weights(cell: Cell) -> bool:
+    """Whether they are of its network; other faults are not looked at here."""
+    try:
+        _check_model(cell)
+    except UnfitWeightsError:
+        return False
+    except AnomalyU2NetError:
+        return True
+    return True
 
 
 def _check(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from anomaly_u2net.benchmark.cells import Cell, cells
-from anomaly_u2net.benchmark.checks import check_cells
+from anomaly_u2net.benchmark.checks import check_cells, weights_where_they_fit
 from anomaly_u2net.benchmark.measure import (
     DIFFERENCES,
     NUMBERS,
@@ -47,13 +47,15 @@ def compare_designs(
     are not trained again, killed ones are resumed. max_minutes: of each training.
 
     Each cell is compared with the first design of the same seed, by paired resamples of images
-    (`evaluation.compare`). A cell that fails in training is a row with its error, and the others go
-    on. Test images are never measured. Writes nothing but the run folders: `DesignTable.save` does.
+    (`evaluation.compare`). The recipe's weights (``model.init``) go to the networks that they fit;
+    the others start from random ones, and their names say so. A cell that fails in training is a
+    row with its error, and the others go on. Test images are never measured. Writes nothing but
+    the run folders: `DesignTable.save` does.
 
     Raises, before anything is trained, `InputError` for a grid of one cell, and as `cells` and
     `benchmark.checks.check_cells`.
     """
-    grid = cells(recipe, vary=vary, seeds=seeds)
+    grid = weights_where_they_fit(cells(recipe, vary=vary, seeds=seeds), recipe.model.init)
     if len(grid) < 2:
         raise InputError(
             f"nothing to compare: expected two designs or seeds at least, got {grid[0].name}: "

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
+from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError, UnfitWeightsError
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.models.blocks import RSU, ConvBNReLU
 from anomaly_u2net.models.peers import COUNTER, Peer
@@ -45,7 +45,8 @@ def load_weights(model: Network, path: str | Path) -> Network:
     stages from U²-Net†'s six. A network of segmentation_models.pytorch takes what that library
     saves, too, or weights of its encoder alone, and keeps its decoder as it is.
 
-    Raises `ModelFileError` for a missing, damaged, unsafe or unfitting file.
+    Raises `ModelFileError` for a missing, damaged or unsafe file, `UnfitWeightsError`, which is one,
+    for weights of another network.
     """
     path = Path(path)
     if not path.is_file():
@@ -227,7 +228,7 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         whole = _convolutions(u2netp())
         names = whole if len(convolutions) == len(whole) else names
     if len(convolutions) != len(names):
-        raise ModelFileError(
+        raise UnfitWeightsError(
             f"{path}: expected {len(names)} convolutions, got {len(convolutions)}: "
             f"the file is of another architecture (u2net and u2netp differ): {CHECK}"
         )
@@ -314,13 +315,13 @@ def _fit(model: SideNet, state: Mapping[str, Tensor], path: Path) -> None:
     shapes = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
     for what, keys in (("missing", missing), ("unknown", extra)):
         if keys:
-            raise ModelFileError(
+            raise UnfitWeightsError(
                 f"{path}: does not fit the model: {len(keys)} keys {what}, the first is {keys[0]!r}: "
                 f"{CHECK}"
             )
     if shapes:
         key = shapes[0]
-        raise ModelFileError(
+        raise UnfitWeightsError(
             f"{path}: does not fit the model: {key!r} has shape {tuple(state[key].shape)}, "
             f"expected {tuple(wanted[key].shape)} ({len(shapes)} such keys): {CHECK}"
         )

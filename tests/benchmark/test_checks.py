@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anomaly_u2net.benchmark import cells, checks, compare_designs, run
-from anomaly_u2net.benchmark.checks import check_cells
+from anomaly_u2net.benchmark.checks import check_cells, weights_where_they_fit
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models import build_model, save_weights
 
@@ -77,11 +77,35 @@ def test_a_fault_of_one_cell_names_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_fit_one_design_only(grid: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def small_weights(grid: Any, tmp_path: Path) -> str:
     save_weights(build_model(grid.recipe.model), tmp_path / "small.safetensors")
-    recipe = grid.recipe.with_overrides([f"model.init={tmp_path / 'small.safetensors'}"])
+    return str(tmp_path / "small.safetensors")
+
+
+def test_the_recipes_weights_go_where_they_fit(grid: Any, small_weights: str) -> None:
+    recipe = grid.recipe.with_overrides([f"model.init={small_weights}"])
+    small, unet = weights_where_they_fit(cells(recipe, vary=VARY), small_weights)
+    assert (small.name, small.recipe.model.init) == ("small, seed 0", small_weights)
+    assert (unet.name, unet.recipe.model.init) == ("unet, from scratch, seed 0", None)
+    assert unet.folder == "unet-from-scratch-seed0"
+    without = cells(grid.recipe, vary=VARY)
+    assert weights_where_they_fit(without, None) == without
+
+
+def test_weights_that_fit_no_design(grid: Any, small_weights: str, tmp_path: Path) -> None:
+    recipe = grid.recipe.with_overrides([f"model.init={small_weights}"])
     with pytest.raises(InputError, match=r"^cell unet, seed 0: .*small.safetensors: does not fit"):
-        compare_designs(recipe, vary=VARY, out=tmp_path / "out")
+        compare_designs(recipe, vary={"model.arch": ["unet", "hed"]}, out=tmp_path / "out")
+
+
+def test_weights_that_a_design_names_have_to_fit(
+    grid: Any, small_weights: str, tmp_path: Path
+) -> None:
+    own = grid.recipe.model.model_dump(exclude_defaults=True) | {"init": small_weights}
+    vary = {"model": [own, own | {"arch": "unet"}]}
+    with pytest.raises(InputError, match=r"^cell unet, .*, seed 0: .*small.safetensors: does not"):
+        compare_designs(grid.recipe, vary=vary, out=tmp_path / "out")
 
 
 def test_a_folder_that_is_no_run(grid: Any, tmp_path: Path) -> None:
