@@ -38,6 +38,7 @@ from anomaly_u2net.metrics.image_scores import (
     image_score,
     inside,
     max_score,
+    split_margin,
     topk_mean,
 )
 from anomaly_u2net.metrics.intervals import (
@@ -125,5 +126,6 @@ __all__ = [
     "scores_by_image",
     "segmentation_counts",
     "share_by_image",
+    "split_margin",
     "topk_mean",
 ]

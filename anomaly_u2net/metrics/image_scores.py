@@ -93,11 +93,9 @@ def image_score(name: str) -> Callable[[ArrayLike], float]:
     >>> image_score("max inside 1")(np.array([[0.9, 0.9, 0.9], [0.9, 0.2, 0.9], [0.9, 0.9, 0.9]]))
     0.2
     """
-    whole, word, margin = name.partition(" inside ")
-    if word:
-        if not re.fullmatch(r"[1-9]\d*", margin):
-            raise InputError(f"expected a margin in whole pixels, as max inside 12, got {name!r}")
-        return partial(inside, margin=int(margin), score=image_score(whole))
+    whole, margin = split_margin(name)
+    if margin:
+        return partial(inside, margin=margin, score=image_score(whole))
     if name in IMAGE_SCORES:
         return IMAGE_SCORES[name]
     rule, _, level = name.partition(":")
@@ -113,6 +111,22 @@ def image_score(name: str) -> Callable[[ArrayLike], float]:
             f"expected area_above with a level between 0 and 1, as area_above:0.5, got {name!r}"
         )
     return partial(area_above, threshold=threshold)
+
+
+def split_margin(name: str) -> tuple[str, int]:
+    """The rule of an image score's name and its margin in pixels, 0 where the whole map counts.
+
+    Raises InputError for a margin that is not a whole number from 1.
+
+    >>> split_margin("max inside 12"), split_margin("topk_mean")
+    (('max', 12), ('topk_mean', 0))
+    """
+    rule, word, margin = name.partition(" inside ")
+    if not word:
+        return name, 0
+    if not re.fullmatch(r"[1-9]\d*", margin):
+        raise InputError(f"expected a margin in whole pixels, as max inside 12, got {name!r}")
+    return rule, int(margin)
 
 
 #: The image scores that need nothing but the map.

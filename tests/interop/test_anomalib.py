@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,13 +25,14 @@ from anomalib.engine import Engine  # noqa: E402
 from anomalib.models import Padim  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from anomaly_u2net.calibration import Terms  # noqa: E402
+from anomaly_u2net.calibration import Calibration, Terms  # noqa: E402
 from anomaly_u2net.data.images import read_image  # noqa: E402
 from anomaly_u2net.errors import (  # noqa: E402
     CalibrationError,
     DatasetError,
     InputError,
     LeakError,
+    MapError,
     RecipeError,
 )
 from anomaly_u2net.evaluation import calibrate, evaluate  # noqa: E402
@@ -40,7 +42,7 @@ from anomaly_u2net.interop.anomalib import (  # noqa: E402
     SupervisedFolder,
     U2Net,
 )
-from anomaly_u2net.interop.anomalib.verdicts import below  # noqa: E402
+from anomaly_u2net.interop.anomalib.verdicts import Verdicts, below  # noqa: E402
 from anomaly_u2net.recipe import Recipe  # noqa: E402
 from anomaly_u2net.training import train  # noqa: E402
 
@@ -276,25 +278,32 @@ def test_the_torch_export_is_the_whole_road(fitted: SimpleNamespace) -> None:
     assert found.pred_label.shape == (1,)
 
 
+@pytest.mark.parametrize("rule", ["max", "max inside 8"])
 @pytest.mark.parametrize("fit", ["native", "letterbox"])
 def test_the_onnx_export_gives_our_maps_on_the_canvas(
-    fit: str, fitted: SimpleNamespace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fit: str, rule: str, fitted: SimpleNamespace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import onnxruntime
 
     native = {"input": {"fit": "native"}, "augment": {"crop": 32}}
-    model = U2Net(recipe(**(native if fit == "native" else {})))
+    parts = {"score": {"image_score": rule}, **(native if fit == "native" else {})}
+    model = U2Net(recipe(**parts))
     model.model.average.load_state_dict(fitted.again.model.kept.state_dict())
-    model.post_processor.calibration = fitted.again.post_processor.calibration
+    size = (3, 64, 96) if fit == "native" else (2, 32, 32)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    images = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    maps = model(torch.from_numpy(images)).anomaly_map
+    inner, outer = (maps[..., m:-m, m:-m].amax((1, 2, 3)) for m in (8, 1))
+    assert (inner < outer).any()  # so that the margin says something
+    model.post_processor.calibration = at(
+        (inner + outer)[(outer - inner).argmax()].item() / 2, fitted.again.post_processor
+    )
     path = model.to_onnx(tmp_path)
     assert [p.name for p in path.parent.iterdir()] == ["model.onnx"]  # one file, with its weights
     session = onnxruntime.InferenceSession(path)
     names = [output.name for output in session.get_outputs()]
     judged = ["pred_label", "pred_mask"] if fit == "native" else []
     assert sorted(names) == sorted(["pred_score", "anomaly_map", *judged])
-    size = (3, 64, 96) if fit == "native" else (2, 32, 32)
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    images = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
     found = dict(zip(names, session.run(None, {"input": images}), strict=True))
     expected = model(torch.from_numpy(images))
     segmenter = Segmenter.load(fitted.run, calibrated=False)
@@ -303,9 +312,38 @@ def test_the_onnx_export_gives_our_maps_on_the_canvas(
         np.testing.assert_allclose(found["anomaly_map"][:, 0], ours, atol=1e-5)
     np.testing.assert_allclose(found["anomaly_map"], expected.anomaly_map, atol=1e-5)
     np.testing.assert_allclose(found["pred_score"], expected.pred_score, atol=1e-5)
+    by_hand = maps.amax((1, 2, 3)) if rule == "max" else inner
+    np.testing.assert_allclose(found["pred_score"], by_hand, atol=1e-5)
     if judged:
         assert (found["pred_label"] == expected.pred_label.numpy()).all()
         assert (found["pred_mask"] != expected.pred_mask.numpy()).mean() < 1e-3
+
+
+def at(value: float, verdicts: Verdicts) -> Calibration:
+    """The calibration of ``verdicts`` with ``value`` as the image threshold."""
+    assert verdicts.calibration is not None
+    ((name, thresholds),) = verdicts.calibration.categories.items()
+    moved = replace(thresholds, image=replace(thresholds.image, value=value))
+    return replace(verdicts.calibration, categories={name: moved})
+
+
+def test_an_exported_margin_that_leaves_nothing_is_no_verdict(tmp_path: Path) -> None:
+    """As in Python, where it is an error; an amax of nothing would be −inf, the best of parts."""
+    import onnxruntime
+
+    native: dict[str, Any] = {"input": {"fit": "native"}, "augment": {"crop": 32}}
+    model = U2Net(recipe(score={"image_score": "max inside 32"}, **native)).eval()
+    session = onnxruntime.InferenceSession(model.to_onnx(tmp_path))
+    for side in (32, 64):
+        small = np.zeros((1, 3, side, 96), np.float32)
+        with pytest.raises(MapError, match="larger than twice the margin of 32 pixels"):
+            model(torch.from_numpy(small))
+        with pytest.raises(Exception, match=r"TopK.* should not be greater than .* value \[0\]"):
+            session.run(None, {"input": small})
+    images = np.random.default_rng(0).random((2, 3, 96, 128), np.float32)
+    images = (images * 255).round() / 255
+    found = session.run(["pred_score"], {"input": images})[0]
+    np.testing.assert_allclose(found, model(torch.from_numpy(images)).pred_score, atol=1e-5)
 
 
 def test_what_the_export_cannot_do_is_refused(tmp_path: Path) -> None:
@@ -314,8 +352,16 @@ def test_what_the_export_cannot_do_is_refused(tmp_path: Path) -> None:
     native = U2Net(recipe(input={"fit": "native"}, augment={"crop": 32}))
     with pytest.raises(InputError, match=r"multiples of 32, .* got \(40, 64\)"):
         native.to_onnx(tmp_path, input_size=(40, 64))
-    with pytest.raises(InputError, match=r"image_score max for the export, got topk_mean"):
-        U2Net(recipe(score={"image_score": "topk_mean"})).to_onnx(tmp_path)
+    for rule in ("topk_mean", "topk_mean inside 8"):
+        with pytest.raises(InputError, match=rf"max inside a margin, for the export, got {rule}:"):
+            U2Net(recipe(score={"image_score": rule})).to_onnx(tmp_path)
+    inset = {"score": {"image_score": "max inside 16"}}
+    with pytest.raises(InputError, match=r"twice the margin of 16 pixels .* got \(32, 32\): exp"):
+        U2Net(recipe(**inset)).to_onnx(tmp_path)
+    native = U2Net(recipe(**inset, input={"fit": "native"}, augment={"crop": 32}))
+    with pytest.raises(InputError, match=r"twice the margin of 16 pixels .* got \(32, 64\): exp"):
+        native.to_onnx(tmp_path, input_size=(32, 64))
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_models_and_other_data_are_refused(tiny_data: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from anomaly_u2net.inference.segmenter import CALIBRATION_NAME, Segmenter
 from anomaly_u2net.interop.anomalib.data import SupervisedFolder
 from anomaly_u2net.interop.anomalib.metrics import AUPRO, ImageAP, ImageAUROC, PixelAP, PixelAUROC
 from anomaly_u2net.interop.anomalib.verdicts import Verdicts
-from anomaly_u2net.metrics import image_score
+from anomaly_u2net.metrics import image_score, split_margin
 from anomaly_u2net.models import build_model, save_weights
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training.module import TrainingModule
@@ -181,7 +181,10 @@ class U2Net(AnomalibModule):
             return self.post_processor(self._predicted(batch))
         mean, std = (torch.from_numpy(v).view(1, 3, 1, 1).to(batch) for v in (MEAN, STD))
         maps = torch.sigmoid(self.model.kept((batch - mean) / std).fused)
-        found = InferenceBatch(anomaly_map=maps, pred_score=maps.amax((1, 2, 3)))
+        edge = split_margin(self.recipe.score.image_score)[1]
+        inside = maps[:, 0, edge : maps.shape[2] - edge, edge : maps.shape[3] - edge]
+        # Not amax: where nothing is inside, onnxruntime's is −inf, a good part; its TopK fails.
+        found = InferenceBatch(anomaly_map=maps, pred_score=inside.flatten(1).topk(1)[0][:, 0])
         return self.post_processor(found) if self.recipe.input.fit == "native" else found
 
     def validation_step(self, batch: ImageBatch, *_: Any, **__: Any) -> ImageBatch:
@@ -257,11 +260,14 @@ class U2Net(AnomalibModule):
         The file takes images in 0..1 as they lie on the canvas, and gives maps there. With
         ``input.fit`` native that is the image itself, sides multiples of 32, and the verdicts are
         in the file; otherwise the thresholds, made for maps of the original size, are left out.
-        Raises InputError for another ``input_size`` or an image score other than max.
+        A margin of ``score.image_score`` is left out of the canvas.
+        Raises InputError for another ``input_size``, one of no more than twice that margin, or an
+        image score other than max.
         """
-        if self.recipe.score.image_score != "max":
+        rule, edge = split_margin(self.recipe.score.image_score)
+        if rule != "max":
             raise InputError(
-                f"expected score.image_score max for the export, got "
+                f"expected score.image_score max, or max inside a margin, for the export, got "
                 f"{self.recipe.score.image_score}: export torch, or use a run folder (save_run)"
             )
         size = input_size and (input_size[0], input_size[1])
@@ -272,8 +278,16 @@ class U2Net(AnomalibModule):
                 "leave it out, and resize images to it"
             )
         size = size or self.input_size
+        if size and min(size) <= 2 * edge:
+            raise InputError(
+                f"expected an input_size larger than twice the margin of {edge} pixels that "
+                f"score.image_score leaves out, got {size}: export torch, or train with a smaller "
+                "margin"
+            )
         if size is None:
-            rows, columns = (torch.export.Dim(n, min=2, max=512) for n in ("rows", "columns"))
+            least = max(2, 2 * edge // STRIDE + 1)
+            size = (STRIDE * least, STRIDE * least)  # of the exporter's example
+            rows, columns = (torch.export.Dim(n, min=least, max=512) for n in ("rows", "columns"))
             batch = torch.export.Dim("batch", min=1, max=1024)
             kwargs = {
                 "dynamic_shapes": ({0: batch, 2: STRIDE * rows, 3: STRIDE * columns},)
