@@ -122,6 +122,39 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"synthesis": {"share": 0.5, "generators": {"scar": 1}, "textures": "noise"}},
         "textures noise changes nothing without the generator perlin: add it, or leave textures out",
     ),
+    (
+        {"synthesis": {"share": 0.5, "generators": {"perlin": {"opacity": 0.5}}}},
+        "synthesis.generators: expected a number, the weight of perlin, got {'opacity': 0.5}: set the "
+        "parameters of a generator in synthesis.perlin, beside synthesis.generators",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "perlin": {"opacty": 0.5}}},
+        "unknown key 'synthesis.perlin.opacty' (did you mean 'opacity'?)",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "paste": {"zoom": 2}}},
+        "unknown key 'synthesis.paste'",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "scar": {"length": [25, 10]}}},
+        "synthesis.scar.length: expected [low, high] with low ≤ high, got [25.0, 10.0]",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "poisson": {"side": True}}},
+        "synthesis.poisson.side: expected no true or false here, got true",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "crack": {"opacity": 1.5}}},
+        "synthesis.crack.opacity.0: Input should be less than or equal to 1, got 1.5",
+    ),
+    (
+        {"synthesis": {"perlin": {"threshold": 0.4}}},
+        "synthesis: perlin change nothing with share 0: set share, as 0.5",
+    ),
+    (
+        {"synthesis": {"share": 0.5, "generators": {"scar": 1}, "perlin": {"threshold": 0.4}}},
+        "synthesis: perlin changes nothing without the generator perlin: add it to generators, or",
+    ),
     ({"synthesis": {"share": 1.5}}, "synthesis.share: Input should be less than or equal to 1"),
     ({"synthesis": {"shares": 1}}, "unknown key 'synthesis.shares' (did you mean 'share'?)"),
     (
@@ -258,6 +291,8 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         "fit": "stretch", "size": [32, 32], "crop": 64, "flip": False, "quarter_turns": True,
         "scale": [0.5, 1], "pixel": "focal", "side_weights": [0.5] * 6, "schedule": "constant",
         "reduce": "image", "side_target": "native",
+        "area": [0.1, 0.2], "aspect": 2, "length": 20, "turn": 5, "side": 0.1, "zoom": 1,
+        "window": 0.5, "opacity": 0.5, "threshold": 0.4, "tiles": 4,
         "protocol": "kshot-10", "near_copies": "leave", "generators": {"scar": 1}, "textures": "noise",
         "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
@@ -271,13 +306,17 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         data["loss"]["edge_band"] = 2
     if last == "crop_on_defect":
         data["augment"]["crop"] = 64
-    if last in ("generators", "textures"):
+    if key.startswith("synthesis.") and last != "share":
         data["synthesis"]["share"] = 0.5
     before = Recipe.from_dict(copy.deepcopy(data)).digest
     value = data
     for part in key.split(".")[:-1]:
-        value = value[part]
-    if last in other:
+        value = value.setdefault(part, {})
+    if key == "synthesis.scar.width":
+        value[last] = 4
+    elif key.startswith("synthesis.") and last == "scale":
+        value[last] = 3
+    elif last in other:
         value[last] = other[last]
     else:
         value[last] = value[last] + 1 if isinstance(value[last], int) else value[last] * 0.5 + 0.01
@@ -290,6 +329,20 @@ def test_the_digest_follows_the_meaning_and_not_the_writing() -> None:
     assert a.digest == b.digest
     assert re.fullmatch("[0-9a-f]{64}", a.digest)
     assert a.digest == Recipe.from_dict(yaml.safe_load(a.to_yaml())).digest
+
+
+def test_parameters_of_generators_are_in_the_digest_only_where_they_are_set() -> None:
+    """Runs from before there were any go on by their digest."""
+    plain = made(synthesis={"share": 0.5})
+    assert set(plain.to_dict()["synthesis"]) == {"share", "generators", "textures"}
+    named = made(synthesis={"share": 0.5, "perlin": {"opacity": [0.1, 1]}, "scar": {}})
+    assert named.digest == plain.digest
+    set_ = plain.with_overrides(["synthesis.perlin.opacity=0.5", "synthesis.hole={window: 1}"])
+    dumped = set_.to_dict()["synthesis"]
+    assert dumped["perlin"] == {"scale": [0, 5], "threshold": 0.5, "opacity": [0.5, 0.5]}
+    assert dumped["hole"] == {"window": [1.0, 1.0], "opacity": [0.4, 1.0]}
+    assert "crack" not in dumped
+    assert Recipe.from_dict(yaml.safe_load(set_.to_yaml())) == set_
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:

@@ -117,6 +117,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
             self.synthesis.generators,
             sources=self._sources[sample.record.category],
             rng=rng,
+            parameters=self.synthesis,
         )
         return image, mask
 

@@ -13,6 +13,15 @@ key and the nearest known one.
 
 from __future__ import annotations
 
+from anomaly_u2net.recipe.generators import (
+    CutPasteRecipe,
+    DrawnRecipe,
+    GeneratorParameters,
+    PerlinRecipe,
+    PoissonRecipe,
+    ScarRecipe,
+    StructureRecipe,
+)
 from anomaly_u2net.recipe.loss import (
     AREA_LOSS_NAMES,
     PIXEL_LOSS_NAMES,
@@ -56,13 +65,20 @@ __all__ = [
     "SMALL_DEPTH",
     "SMALL_WIDTH",
     "AugmentRecipe",
+    "CutPasteRecipe",
     "DataRecipe",
+    "DrawnRecipe",
+    "GeneratorParameters",
     "InputRecipe",
     "LossRecipe",
     "ModelRecipe",
     "Part",
+    "PerlinRecipe",
+    "PoissonRecipe",
     "Recipe",
+    "ScarRecipe",
     "ScoreRecipe",
+    "StructureRecipe",
     "SynthesisRecipe",
     "TrainRecipe",
     "apply_override",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from anomaly_u2net.recipe.part import Fraction, Part, hint
+from anomaly_u2net.recipe.generators import GeneratorParameters
+from anomaly_u2net.recipe.part import Fraction, hint
 
 #: The generators, as `data.synthesis` has them, and how often each is drawn where nothing is said:
 #: a third textures in odd shapes, which teach "anything that differs", over a third drawn like the
@@ -26,8 +33,12 @@ DEFAULT_WEIGHTS = {
 GENERATOR_NAMES = (*DEFAULT_WEIGHTS, "paste")
 
 
-class SynthesisRecipe(Part):
-    """Made defects; off unless ``share`` says otherwise."""
+class SynthesisRecipe(GeneratorParameters):
+    """Made defects; off unless ``share`` says otherwise. A key a generator has its parameters.
+
+    >>> SynthesisRecipe(share=0.5, perlin={"opacity": 1}).perlin.opacity
+    (1.0, 1.0)
+    """
 
     share: Fraction = Field(
         0.0, description="of the good training images drawn that get a made defect; 0: none"
@@ -41,6 +52,17 @@ class SynthesisRecipe(Part):
         description="what perlin fills its shapes with: self (good training images), noise, or a "
         "folder of images, $VARIABLES expanded; null: self and noise by turns",
     )
+
+    @field_validator("generators", mode="before")
+    @classmethod
+    def _weights_are_numbers(cls, weights: Any) -> Any:
+        for name, weight in weights.items() if isinstance(weights, dict) else ():
+            if isinstance(weight, dict) and name in GeneratorParameters.model_fields:
+                raise ValueError(
+                    f"expected a number, the weight of {name}, got {weight}: set the parameters of "
+                    f"a generator in synthesis.{name}, beside synthesis.generators"
+                )
+        return weights
 
     @field_validator("generators")
     @classmethod
@@ -57,17 +79,21 @@ class SynthesisRecipe(Part):
 
     @model_validator(mode="after")
     def _keys_do_something(self) -> SynthesisRecipe:
-        if not self.share:
-            fields = type(self).model_fields
-            idle = [
-                name
-                for name in ("generators", "textures")
-                if getattr(self, name) != fields[name].default
-            ]
-            if idle:
+        changed = [
+            name
+            for name, field in type(self).model_fields.items()
+            if name != "share" and getattr(self, name) != field.default
+        ]
+        if changed and not self.share:
+            raise ValueError(
+                f"{' and '.join(changed)} change nothing with share 0: set share, as 0.5, or leave "
+                "them out"
+            )
+        for name in changed:
+            if name in GeneratorParameters.model_fields and name not in self.generators:
                 raise ValueError(
-                    f"{' and '.join(idle)} change nothing with share 0: set share, as 0.5, or leave "
-                    "them out"
+                    f"{name} changes nothing without the generator {name}: add it to generators, "
+                    "or leave its parameters out"
                 )
         if self.textures is not None and "perlin" not in self.generators:
             raise ValueError(
@@ -75,6 +101,13 @@ class SynthesisRecipe(Part):
                 "or leave textures out"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_default_parameters(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a recipe that sets none is written as before there were any: one digest."""
+        fields = GeneratorParameters.model_fields
+        unset = [name for name, field in fields.items() if getattr(self, name) == field.default]
+        return {name: value for name, value in dump(self).items() if name not in unset}
 
 
 def unknown_generator(name: str) -> str:

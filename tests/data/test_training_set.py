@@ -385,6 +385,16 @@ def test_made_defects_are_decided_by_the_key_alone(
     assert len({item[1].numpy().tobytes() for item in drawn.values()}) > 6
 
 
+def test_made_defects_keep_to_the_parameters_of_the_recipe(smooth: list[ImageRecord]) -> None:
+    only = {"share": 1, "generators": {"cut_paste": 1}, "textures": None}
+    shares = {}
+    for area in (0.02, 0.3):
+        training = made_set(smooth, SynthesisRecipe(**only, cut_paste={"area": area}))
+        shares[area] = max(float(training[0, seed][1].mean()) for seed in range(20))
+    assert shares[0.02] < 0.03
+    assert shares[0.3] > 0.06
+
+
 def test_crops_look_at_made_defects(smooth: list[ImageRecord]) -> None:
     shares = {
         on: np.mean(

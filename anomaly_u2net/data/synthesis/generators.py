@@ -2,7 +2,8 @@
 
 image: uint8 (H, W, 3), mask: bool (H, W), true where the image visibly differs from the scene's
 (see `visible.settle`), always on the part. A generator that changes nothing visible gives back the
-scene's image and an empty mask. All randomness is the scene's ``rng``.
+scene's image and an empty mask. All randomness is the scene's ``rng``, all that can be set is in its
+``parameters``.
 """
 
 from __future__ import annotations
@@ -21,29 +22,17 @@ from anomaly_u2net.data.synthesis.perlin import perlin_mask
 from anomaly_u2net.data.synthesis.scene import Scene
 from anomaly_u2net.data.synthesis.textures import like, recolour
 from anomaly_u2net.data.synthesis.visible import settle
+from anomaly_u2net.recipe import DrawnRecipe, PerlinRecipe
 from anomaly_u2net.types import Image, Mask
 
 Generator = Callable[[Scene], tuple[Image, Mask]]
-
-#: Of a filling, what share replaces the image, at least and at most.
-OPACITY = 0.1, 1.0
-#: MemSeg shuffles the image as so many tiles along each axis.
-TILES = 8
-#: CutPaste's patches: share of the image's area, and longer over shorter side.
-PATCH_AREA, PATCH_ASPECT = (0.02, 0.15), (1.0, 3.3)
-#: Its scars, in pixels of an image of 256: length, width; and their turn in degrees.
-SCAR_LENGTH, SCAR_WIDTH, SCAR_TURN = (10, 25), (2, 16), 45
-#: The sides of a Poisson-blended patch, as shares of the image's, and its zoom.
-BLEND_SIDE, BLEND_ZOOM = (0.06, 0.3), (0.7, 1.3)
-#: The window that a defect is drawn in, as a share of the image's shorter side, and its opacity.
-WINDOW, DRAWN_OPACITY = (0.3, 0.7), (0.4, 1.0)
 
 
 def perlin(scene: Scene) -> tuple[Image, Mask]:
     """Odd shapes filled with another texture (DRAEM, arXiv 2108.07610, section 3.2)."""
     shape = scene.part.shape[0], scene.part.shape[1]
     texture = like(scene.image, scene.sources.texture(shape, scene.rng))
-    return _filled(scene, texture)
+    return _filled(scene, texture, scene.parameters.perlin)
 
 
 def structure(scene: Scene) -> tuple[Image, Mask]:
@@ -51,41 +40,42 @@ def structure(scene: Scene) -> tuple[Image, Mask]:
 
     MemSeg (arXiv 2205.00908), section 3.2: 8 × 8 tiles.
     """
+    recipe = scene.parameters.structure
     height, width = scene.part.shape
-    down, right = (math.ceil(side / TILES) for side in (height, width))
+    along = recipe.tiles
+    down, right = (math.ceil(side / along) for side in (height, width))
     whole = cv2.copyMakeBorder(
         recolour(scene.image, scene.rng),
-        *(0, TILES * down - height, 0, TILES * right - width),
+        *(0, along * down - height, 0, along * right - width),
         cv2.BORDER_REFLECT,
     )
-    tiles = whole.reshape(TILES, down, TILES, right, 3).swapaxes(1, 2).reshape(-1, down, right, 3)
-    mixed = tiles[scene.rng.permutation(len(tiles))].reshape(TILES, TILES, down, right, 3)
+    tiles = whole.reshape(along, down, along, right, 3).swapaxes(1, 2).reshape(-1, down, right, 3)
+    mixed = tiles[scene.rng.permutation(len(tiles))].reshape(along, along, down, right, 3)
     shuffled = mixed.swapaxes(1, 2).reshape(whole.shape)
-    return _filled(scene, np.asarray(shuffled[:height, :width], np.uint8))
+    return _filled(scene, np.asarray(shuffled[:height, :width], np.uint8), recipe)
 
 
-def _filled(scene: Scene, filling: NDArray[np.uint8]) -> tuple[Image, Mask]:
+def _filled(scene: Scene, filling: NDArray[np.uint8], recipe: PerlinRecipe) -> tuple[Image, Mask]:
     shape = scene.part.shape[0], scene.part.shape[1]
-    opacity = float(scene.rng.uniform(*OPACITY))
+    opacity = float(scene.rng.uniform(*recipe.opacity))
     changed = cv2.addWeighted(filling, opacity, scene.image, 1 - opacity, 0)
-    return settle(
-        scene.image, np.asarray(changed, np.uint8), perlin_mask(shape, scene.rng) & scene.part
-    )
+    shapes = perlin_mask(shape, scene.rng, recipe=recipe)
+    return settle(scene.image, np.asarray(changed, np.uint8), shapes & scene.part)
 
 
 def cut_paste(scene: Scene) -> tuple[Image, Mask]:
     """A rectangle of the image at another place of it, in slightly other light (arXiv 2104.04015)."""
-    rng, (height, width) = scene.rng, scene.part.shape
-    area = height * width * rng.uniform(*PATCH_AREA)
-    aspect = np.exp(rng.uniform(*np.log(PATCH_ASPECT)) * rng.choice([-1, 1]))
+    rng, (height, width), recipe = scene.rng, scene.part.shape, scene.parameters.cut_paste
+    area = height * width * rng.uniform(*recipe.area)
+    aspect = np.exp(rng.uniform(*np.log(recipe.aspect)) * rng.choice([-1, 1]))
     return _moved(scene, (math.sqrt(area * aspect), math.sqrt(area / aspect)), turn=0)
 
 
 def scar(scene: Scene) -> tuple[Image, Mask]:
     """A long thin rectangle of the image, turned, at another place (CutPaste's scar)."""
-    rng, scale = scene.rng, min(scene.part.shape) / 256
-    sides = (scale * rng.uniform(*SCAR_WIDTH), scale * rng.uniform(*SCAR_LENGTH))
-    return _moved(scene, sides, turn=float(rng.uniform(-SCAR_TURN, SCAR_TURN)))
+    rng, scale, recipe = scene.rng, min(scene.part.shape) / 256, scene.parameters.scar
+    sides = (scale * rng.uniform(*recipe.width), scale * rng.uniform(*recipe.length))
+    return _moved(scene, sides, turn=float(rng.uniform(-recipe.turn, recipe.turn)))
 
 
 def _moved(scene: Scene, sides: tuple[float, float], *, turn: float) -> tuple[Image, Mask]:
@@ -120,14 +110,14 @@ def poisson(scene: Scene) -> tuple[Image, Mask]:
     The piece is zoomed, and pasted by its gradients (Poisson image editing, OpenCV's seamlessClone),
     so its brightness fits. It is an ellipse or a rectangle.
     """
-    rng, (height, width) = scene.rng, scene.part.shape
+    rng, (height, width), recipe = scene.rng, scene.part.shape, scene.parameters.poisson
     donor = like(scene.image, scene.sources.good(rng))
     sides = [
-        min(max(6, round(side * rng.uniform(*BLEND_SIDE))), side - 4) for side in (height, width)
+        min(max(6, round(side * rng.uniform(*recipe.side))), side - 4) for side in (height, width)
     ]
     if min(sides) < 4:
         return scene.image, np.zeros_like(scene.part)
-    zoom = rng.uniform(*BLEND_ZOOM)
+    zoom = rng.uniform(*recipe.zoom)
     cut = [
         min(side, max(2, round(s / zoom))) for s, side in zip(sides, donor.shape[:2], strict=True)
     ]
@@ -174,13 +164,14 @@ def paste(scene: Scene) -> tuple[Image, Mask]:
 def drawn(scene: Scene, *, kind: str) -> tuple[Image, Mask]:
     """One of `data.drawing`'s defects in a window on the part, more or less faint."""
     rng, (height, width) = scene.rng, scene.part.shape
-    side = min(height, width, max(32, round(min(height, width) * rng.uniform(*WINDOW))))
+    recipe: DrawnRecipe = getattr(scene.parameters, kind)
+    side = min(height, width, max(32, round(min(height, width) * rng.uniform(*recipe.window))))
     top, left = _corner(scene.pixel(), (side, side), scene.part.shape)
     window = slice(top, top + side), slice(left, left + side)
     ground = scene.image[window].astype(np.float64)
     gray = ground.mean(axis=2)
     with_it, _ = draw_defect(gray, kind, rng=rng)
-    step = (with_it - gray) * rng.uniform(*DRAWN_OPACITY)
+    step = (with_it - gray) * rng.uniform(*recipe.opacity)
     changed, region = scene.image.copy(), np.zeros_like(scene.part)
     changed[window] = (ground + step[..., None]).round().clip(0, 255).astype(np.uint8)
     region[window] = np.abs(step) >= 1

@@ -6,30 +6,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_u2net.recipe import PerlinRecipe
 from anomaly_u2net.types import Mask
 
-#: Cells of the noise along an axis are a power of two, with an exponent up to this.
-MOST_CELLS = 5
-#: A shape is where the noise, which lies in −1..1, is above this.
-THRESHOLD = 0.5
+#: Scale and threshold as published.
+PUBLISHED = PerlinRecipe()
 
 
-def perlin_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+def perlin_mask(
+    shape: tuple[int, int], rng: np.random.Generator, *, recipe: PerlinRecipe = PUBLISHED
+) -> Mask:
     """Odd shapes all over a field, bool (H, W): large blobs, stripes or small spots, turned.
 
-    Noise of 2^0 to 2^5 cells along each axis, turned by up to 90° either way about the middle and
-    cut at 0.5; outside the turned field there is none.
+    Noise of ``recipe.scale`` cells along each axis, 2^0 to 2^5, turned by up to 90° either way
+    about the middle and cut at ``recipe.threshold``, 0.5; outside the turned field there is none.
 
     >>> mask = perlin_mask((64, 64), np.random.default_rng(1))
     >>> mask.shape, mask.dtype.name, bool(0 < mask.mean() < 0.5)
     ((64, 64), 'bool', True)
     """
     height, width = shape
-    down, across = (int(2**power) for power in rng.integers(MOST_CELLS + 1, size=2))
+    low, high = recipe.scale
+    down, across = (int(2**power) for power in rng.integers(low, high + 1, size=2))
     noise = perlin_noise(shape, cells=(down, across), rng=rng)
     middle = ((width - 1) / 2, (height - 1) / 2)
     turn = cv2.getRotationMatrix2D(middle, float(rng.uniform(-90, 90)), 1)
-    return np.asarray(cv2.warpAffine(noise, turn, (width, height)) > THRESHOLD)
+    return np.asarray(cv2.warpAffine(noise, turn, (width, height)) > recipe.threshold)
 
 
 def perlin_noise(

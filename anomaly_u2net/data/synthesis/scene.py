@@ -18,6 +18,7 @@ from anomaly_u2net.data.synthesis.textures import (
     noise,
     own,
 )
+from anomaly_u2net.recipe import GeneratorParameters
 from anomaly_u2net.types import Image, Mask
 
 
@@ -35,12 +36,16 @@ class Sources:
 
 
 class Scene(NamedTuple):
-    """A good image uint8 (H, W, 3), where its part is, bool (H, W), and what may be used on it."""
+    """A good image uint8 (H, W, 3), where its part is, bool (H, W), and what may be used on it.
+
+    parameters: of the generators, the default ones where nothing is given.
+    """
 
     image: Image
     part: Mask
     sources: Sources
     rng: np.random.Generator
+    parameters: GeneratorParameters = GeneratorParameters()
 
     def pixel(self) -> tuple[int, int]:
         """A random (row, column) on the part."""

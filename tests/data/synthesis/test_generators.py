@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from anomaly_u2net.data.synthesis import GENERATORS, Scene, Sources
 from anomaly_u2net.data.synthesis import generators as module
 from anomaly_u2net.data.synthesis.textures import noise
-from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES
+from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES, GeneratorParameters
 from anomaly_u2net.types import Image, Mask
 
 
@@ -31,18 +31,24 @@ def real(rng: np.random.Generator) -> tuple[Image, Mask]:
     return image, mask
 
 
-def scene(image: Image, seed: int, where: Mask | None = None, **changes: Any) -> Scene:
+def scene(
+    image: Image, seed: int, where: Mask | None = None, parameters: Any = None, **changes: Any
+) -> Scene:
     def good(rng: np.random.Generator) -> Image:
         return part(seed=int(rng.integers(9)))
 
     sources = {"good": good, "texture": noise, "real": real, **changes}
     inside = np.ones(image.shape[:2], bool) if where is None else where
-    return Scene(image, inside, Sources(**sources), np.random.default_rng(seed))
+    return Scene(
+        image, inside, Sources(**sources), np.random.default_rng(seed),
+        GeneratorParameters.model_validate(parameters or {}),
+    )  # fmt: skip
 
 
 def test_the_recipe_knows_the_generators_and_no_others() -> None:
     assert tuple(GENERATORS) == GENERATOR_NAMES
     assert set(GENERATORS) - set(DEFAULT_WEIGHTS) == {"paste"}
+    assert tuple(GeneratorParameters.model_fields) == tuple(DEFAULT_WEIGHTS)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -93,9 +99,9 @@ def test_small_and_narrow_images_do_not_break(name: str, shape: tuple[int, int])
         assert mask.shape == shape
 
 
-def test_the_filling_keeps_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_filling_keeps_its_values() -> None:
     """An opaque gray texture of 40 is 40 in the image, whatever the image's own range."""
-    monkeypatch.setattr(module, "OPACITY", (1.0, 1.0))
+    opaque = {"perlin": {"opacity": 1}}
 
     def forty(shape: tuple[int, int], rng: np.random.Generator) -> Image:
         return np.full((*shape, 3), 40, np.uint8)
@@ -104,14 +110,14 @@ def test_the_filling_keeps_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
     for level in (200, 90):
         image = np.full((64, 64, 3), level, np.uint8)
         for seed in range(6):
-            made, mask = module.perlin(scene(image, seed, texture=forty))
+            made, mask = module.perlin(scene(image, seed, None, opaque, texture=forty))
             assert (made[mask] == 40).all()
             marked += mask.sum()
     assert marked
 
 
-def test_half_an_opacity_is_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OPACITY", (0.5, 0.5))
+def test_half_an_opacity_is_half_way() -> None:
+    half = {"perlin": {"opacity": 0.5}}
 
     def white(shape: tuple[int, int], rng: np.random.Generator) -> Image:
         return np.full((*shape, 3), 250, np.uint8)
@@ -120,24 +126,26 @@ def test_half_an_opacity_is_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = {
         int(level)
         for seed in range(6)
-        for level in np.unique(module.perlin(scene(image, seed, texture=white))[0])
+        for level in np.unique(module.perlin(scene(image, seed, None, half, texture=white))[0])
     }
     assert levels == {100, 175}
 
 
-def test_a_shuffled_image_holds_its_own_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("along", [8, 4])
+def test_a_shuffled_image_holds_its_own_tiles(along: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same light, opaque and everywhere, shuffling permutes the tiles."""
-    monkeypatch.setattr(module, "OPACITY", (1.0, 1.0))
     monkeypatch.setattr(module, "recolour", lambda image, rng: image)
-    monkeypatch.setattr(module, "perlin_mask", lambda shape, rng: np.ones(shape, bool))
+    monkeypatch.setattr(module, "perlin_mask", lambda shape, rng, recipe: np.ones(shape, bool))
     monkeypatch.setattr(module, "settle", lambda image, changed, region: (changed, region))
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    made, _ = module.structure(scene(image, 0))
+    given = {"structure": {"opacity": 1, **({} if along == 8 else {"tiles": along})}}
+    made, _ = module.structure(scene(image, 0, None, given))
+    down, right = 64 // along, 96 // along
     tiles = [
         sorted(
-            field[y : y + 8, x : x + 12].tobytes()
-            for y in range(0, 64, 8)
-            for x in range(0, 96, 12)
+            field[y : y + down, x : x + right].tobytes()
+            for y in range(0, 64, down)
+            for x in range(0, 96, right)
         )
         for field in (image, made)
     ]
@@ -209,3 +217,70 @@ def test_a_small_part_is_hit_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
         masks = [GENERATORS[name](scene(image, seed, where))[1] for seed in range(40)]
         assert any(mask.any() for mask in masks), name
         assert not any((mask & ~where).any() for mask in masks), name
+
+
+def spans(name: str, parameters: dict[str, Any]) -> tuple[list[int], list[int], list[float]]:
+    """Heights and widths in pixels, and shares, of what is marked on an image of 128 × 256."""
+    image = np.random.default_rng(0).integers(0, 256, (128, 256, 3), dtype=np.uint8)
+    masks = [
+        GENERATORS[name](scene(image, seed, None, {name: parameters}))[1] for seed in range(40)
+    ]
+    boxes = [np.argwhere(mask) for mask in masks if mask.any()]
+    rows, columns = ([int(np.ptp(box[:, axis])) + 1 for box in boxes] for axis in (0, 1))
+    return rows, columns, [float(mask.mean()) for mask in masks if mask.any()]
+
+
+def test_what_is_set_of_a_generator_is_what_it_makes() -> None:
+    """On noise, where every moved pixel shows."""
+    rows, columns, shares = spans("cut_paste", {"area": 0.1, "aspect": 2})
+    assert max(shares) <= 0.1 * 1.02  # less where it leaves the image
+    assert max(shares) > 0.08
+    assert {max(rows), max(columns)} == {round((0.1 * 128 * 256 * 2) ** 0.5)}  # upright, lying
+    rows, columns, _ = spans("scar", {"width": 8, "length": 60, "turn": 0})
+    assert (max(rows), max(columns)) == (4, 30)  # half as many pixels: the shorter side is 128
+    rows, columns, _ = spans("scar", {"width": 8, "length": 60, "turn": 180})
+    assert max(rows) > 20
+    rows, columns, _ = spans("poisson", {"side": 0.25, "zoom": 1})
+    assert (max(rows) <= 32, max(columns) <= 64) == (True, True)
+    assert (max(rows) > 20, max(columns) > 40) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["scratch", "stain", "hole", "crack"])
+def test_drawings_keep_to_their_window_and_opacity(name: str) -> None:
+    image = np.full((128, 128, 3), 128, np.uint8)
+
+    def highest(**parameters: float) -> tuple[int, int]:
+        """The largest change in gray levels, and the longest side in pixels."""
+        given = {name: parameters}
+        made = [GENERATORS[name](scene(image, seed, None, given)) for seed in range(30)]
+        step = max(np.abs(one.astype(int) - 128).max() for one, _ in made)
+        return step, max(
+            np.ptp(np.argwhere(mask), axis=0).max() + 1 for _, mask in made if mask.any()
+        )
+
+    faint, small = highest(opacity=0.5, window=0.3)
+    assert small <= 38
+    assert faint <= 64
+    clear, same = highest(opacity=1, window=0.3)
+    assert same <= 38
+    assert faint == pytest.approx(0.5 * clear, abs=1)
+    assert highest(opacity=1, window=1)[1] > 1.5 * same
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"perlin": {"scale": 8, "threshold": 0}, "structure": {"tiles": 64, "scale": [0, 8]}},
+        {"cut_paste": {"area": 1, "aspect": 100}, "poisson": {"side": 1, "zoom": 0.1}},
+        {"scar": {"width": 256, "length": 256, "turn": 180}, "poisson": {"side": 1, "zoom": 10}},
+        {"hole": {"window": 1}, "crack": {"window": 1}, "stain": {"window": 0.01}},
+    ],
+)
+def test_the_widest_parameters_do_not_break(parameters: dict[str, Any]) -> None:
+    for name in parameters:
+        for shape in ((1, 1), (3, 200), (33, 20), (96, 128)):
+            image = part(*shape)
+            for seed in range(6):
+                made, mask = GENERATORS[name](scene(image, seed, None, parameters))
+                assert made.shape == image.shape
+                assert mask.shape == shape

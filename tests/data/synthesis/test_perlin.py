@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly_u2net.data.synthesis.perlin import MOST_CELLS, perlin_mask, perlin_noise
+from anomaly_u2net.data.synthesis.perlin import perlin_mask, perlin_noise
+from anomaly_u2net.recipe import PerlinRecipe
 
 
 def by_pixel(shape: tuple[int, int], cells: tuple[int, int], angles: np.ndarray) -> np.ndarray:
@@ -66,7 +67,7 @@ def test_cells_are_all_powers_of_two_up_to_the_published_one(
 ) -> None:
     from anomaly_u2net.data.synthesis import perlin
 
-    seen = set()
+    seen: set[int] = set()
 
     def spy(shape: tuple[int, int], *, cells: tuple[int, int], rng: np.random.Generator):
         seen.update(cells)
@@ -75,4 +76,20 @@ def test_cells_are_all_powers_of_two_up_to_the_published_one(
     monkeypatch.setattr(perlin, "perlin_noise", spy)
     for seed in range(60):
         perlin.perlin_mask((32, 32), np.random.default_rng(seed))
-    assert seen == {2**power for power in range(MOST_CELLS + 1)} == {1, 2, 4, 8, 16, 32}
+    assert seen == {1, 2, 4, 8, 16, 32}
+    seen.clear()
+    for seed in range(30):
+        perlin.perlin_mask((32, 32), np.random.default_rng(seed), recipe=PerlinRecipe(scale=(3, 4)))
+    assert seen == {8, 16}
+
+
+def test_a_higher_threshold_leaves_less_of_the_same_shapes() -> None:
+    for seed in range(10):
+        low, high = (
+            perlin_mask(
+                (64, 64), np.random.default_rng(seed), recipe=PerlinRecipe(threshold=threshold)
+            )
+            for threshold in (0.3, 0.6)
+        )
+        assert not (high & ~low).any()
+        assert low.sum() > high.sum()
