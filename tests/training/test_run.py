@@ -43,7 +43,7 @@ from anomaly_u2net.inference.segmenter import Segmenter
 from anomaly_u2net.models import SideNet, build_model, packaged
 from anomaly_u2net.recipe import ModelRecipe, Recipe
 from anomaly_u2net.training import Progress, keeper, run, train
-from anomaly_u2net.training.run import check_settings, init_path, split_data
+from anomaly_u2net.training.run import check_settings, init_path, split_data, training_loader
 
 RUN_FILES = [
     "checkpoints/best.json",
@@ -635,6 +635,32 @@ def test_good_images_alone_train_on_made_defects(
     assert "set train.select last" in caplog.text  # nothing to choose by
     assert result.metrics["step"] == 10
     assert {row["val_pixel_ap"] for row in rows(result.folder)} == {"n/a"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_made_defects_are_filled_from_a_folder_of_textures(
+    short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Textures of one colour, opaque: each made defect is of one colour, whatever the light."""
+    (tmp_path / "inner").mkdir()
+    for name, level in (("a", 90), ("inner/b", 200)):
+        Pillow.new("RGB", (20, 30), (level,) * 3).save(tmp_path / f"{name}.png")
+    monkeypatch.setenv("TEXTURES", str(tmp_path))
+    made = ["share=1", "textures=$TEXTURES", "generators={perlin: 1}", "perlin.opacity=1"]
+    recipe = short.with_overrides(
+        [*(f"synthesis.{text}" for text in made), f"train.workers={workers}"]
+    )
+    good = [r for r in split_data(recipe) if r.split == "train" and not r.defective]
+    batches = iter(training_loader(recipe, good))
+    levels = []
+    for _ in range(3):
+        batch = next(batches)
+        for image, mask in zip(batch.image, batch.mask, strict=True):
+            inside = image[:, mask[0].bool()]
+            if inside.numel():
+                assert np.ptp(inside.numpy(), axis=1).max() < 1e-5
+                levels.append(round(inside[0, 0].item(), 2))
+    assert len(set(levels)) > 3
 
 
 @pytest.mark.usefixtures("quick_export")
