@@ -177,6 +177,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"pixel": "bce + dice"}}, "loss.pixel: unknown loss 'bce ' (did you mean 'bce'?)"),
     ({"loss": {"pixel": "bce+"}}, "loss.pixel: unknown loss '' (known here: bce, "),
     ({"loss": {"pixel": "bce+bce"}}, "loss.pixel: the loss 'bce' is there twice: name each once"),
+    (
+        {"loss": {"pixel": "ssim"}},
+        "loss.pixel: ssim alone does not learn from good images: on one that is predicted 0.98 all "
+        "over its gradient is less than 1e-5 of that of bce; use bce+ssim+iou",
+    ),
     ({"loss": {"pixel": None}}, "loss.pixel: Input should be a valid string, got None"),
     ({"loss": {"reduce": "image"}}, "loss: reduce image changes nothing in pixel bce: it is for "),
     ({"loss": {"side_target": "own"}}, "loss.side_target: Input should be 'resized' or 'native'"),

@@ -10,7 +10,8 @@ The losses on areas (``AREA_LOSSES``) compare whole sets of pixels: those of the
 the small ones; per image each defect image counts the same.
 
 On the probability, and so without a gradient where a logit is so wrong that its sigmoid is 0 or 1
-(beyond ±17 in float32): dice, iou, tversky, focal_tversky and ssim. A sum with bce has one.
+(beyond ±17 in float32): dice, iou, tversky, focal_tversky and ssim. A sum with bce has one. On a good
+image ssim has next to none long before, and a recipe refuses it alone.
 """
 
 from __future__ import annotations

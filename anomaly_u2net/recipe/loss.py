@@ -17,7 +17,9 @@ class LossRecipe(Part):
     """L = Σ side_weights[m]·ℓ(side_m) + fused_weight·ℓ(fused), on logits."""
 
     pixel: str = Field(
-        "bce", description=f'ℓ, one or a sum such as "bce+dice": {", ".join(PIXEL_LOSS_NAMES)}'
+        "bce",
+        description='ℓ, one or a sum such as "bce+dice", ssim in a sum only: '
+        + ", ".join(PIXEL_LOSS_NAMES),
     )
     reduce: Literal["batch", "image"] = Field(
         "batch",
@@ -49,6 +51,11 @@ class LossRecipe(Part):
                 raise ValueError(unknown_loss(name))
             if names.count(name) > 1:
                 raise ValueError(f"the loss {name!r} is there twice: name each once")
+        if names == ["ssim"]:
+            raise ValueError(
+                "ssim alone does not learn from good images: on one that is predicted 0.98 all over "
+                "its gradient is less than 1e-5 of that of bce; use bce+ssim+iou"
+            )
         return pixel
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.losses import AREA_LOSSES, PIXEL_LOSSES, pixel_loss
-from anomaly_u2net.recipe import AREA_LOSS_NAMES, PIXEL_LOSS_NAMES
+from anomaly_u2net.recipe import AREA_LOSS_NAMES, PIXEL_LOSS_NAMES, LossRecipe
 
 CASES = [(name, "batch") for name in (*PIXEL_LOSSES, "bce+dice", "bce+ssim+iou")]
 CASES += [(name, "image") for name in (*AREA_LOSSES, "bce+ssim+iou")]
@@ -97,10 +99,10 @@ def test_an_image_of_padding_changes_nothing(name: str, reduce, draw) -> None:
     assert loss(logits, target, weight).item() == pytest.approx(alone, rel=1e-6)
 
 
-@ALL
+@pytest.mark.parametrize(("name", "reduce"), [c for c in CASES if c[0] != "ssim"])
 @pytest.mark.parametrize("defective", [False, True])
 def test_masks_of_one_kind_push_every_pixel_their_way(name: str, reduce, defective: bool) -> None:
-    """With at least a hundredth of what BCE pushes; ssim is flat far from a flat map's answer."""
+    """With at least a hundredth of what BCE pushes."""
     logits = torch.zeros(2, 1, 64, 64, requires_grad=True)
     target = torch.full_like(logits, float(defective), requires_grad=False)
     value = pixel_loss(name, reduce=reduce)(logits, target, torch.ones_like(target))
@@ -108,9 +110,20 @@ def test_masks_of_one_kind_push_every_pixel_their_way(name: str, reduce, defecti
     assert torch.isfinite(value)
     assert logits.grad is not None
     push = logits.grad * (-1 if defective else 1)
-    assert (push > 0).all()
-    if name != "ssim":
-        assert (push > 0.01 * 0.5 / target.numel()).all()
+    assert (push > 0.01 * 0.5 / target.numel()).all()
+
+
+def test_ssim_alone_is_flat_on_a_good_image_and_so_refused() -> None:
+    pushes = {}
+    for name in ("bce", "ssim", "bce+ssim+iou"):
+        logits = torch.full((2, 1, 64, 64), math.log(0.98 / 0.02), requires_grad=True)
+        good = torch.zeros_like(logits)
+        pixel_loss(name)(logits, good, torch.ones_like(good)).backward()
+        assert logits.grad is not None
+        pushes[name] = logits.grad.mean().item()
+    assert 0 < pushes["ssim"] < 1e-5 * pushes["bce"] < 1e-5 * pushes["bce+ssim+iou"]
+    with pytest.raises(ValueError, match="ssim alone does not learn from good images"):
+        LossRecipe(pixel="ssim")
 
 
 @ALL
