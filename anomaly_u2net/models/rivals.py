@@ -53,6 +53,7 @@ class Cascaded(SideNet):
     One output on each (all at the input's size, the last U's first) and their fusion: supervision
     after each U as in stacked hourglass networks (Newell et al., arXiv 1603.06937) and CU-Net (Tang
     et al., arXiv 1808.06521); image and features concatenated as in DocUNet (Ma et al., CVPR 2018).
+    (B, 3, h, w) → (B, 1, h, w), ``count`` sides of the same shape; between the Us (B, width, h, w).
 
     >>> logits = Cascaded(count=2, width=4, depth=3).eval()(torch.zeros(1, 3, 65, 70))
     >>> logits.fused.shape, len(logits.sides)
@@ -191,6 +192,7 @@ class Bidirectional(SideNet):
     Each way a stage takes its neighbour's map, convolved and gated by a sigmoid; the two results
     are joined and get an output. Source: the bi-directional message passing model, Zhang et al.,
     CVPR 2018, eqs. 1-5, on a plain encoder and without its context modules.
+    (B, 3, h, w) → (B, 1, h, w), ``depth`` sides; messages (B, width, …) at each stage's own size.
 
     >>> len(Bidirectional(width=4, depth=3).eval()(torch.zeros(1, 3, 65, 70)).sides)
     3

@@ -26,7 +26,7 @@ Network = TypeVar("Network", bound=SideNet)
 P_STAGES = 6
 
 #: What decides which weights a model has.
-CHECK = "check model.arch, model.fuse and model.deep_supervision"
+CHECK = "check model.arch, block, repeats, conv, stem, width, depth, mid, fuse and deep_supervision"
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
@@ -230,7 +230,7 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
     if len(convolutions) != len(names):
         raise UnfitWeightsError(
             f"{path}: expected {len(names)} convolutions, got {len(convolutions)}: "
-            f"the file is of another architecture (u2net and u2netp differ): {CHECK}"
+            f"the file is of another architecture, or of other blocks: {CHECK}"
         )
     state = {}
     for name, node in zip(names, convolutions, strict=True):

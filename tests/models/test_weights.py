@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from anomaly_u2net.errors import InputError, ModelFileError
 from anomaly_u2net.models import (
     U2Net,
+    build_model,
     load_weights,
     reestimate_batchnorm,
     save_weights,
@@ -25,6 +26,7 @@ from anomaly_u2net.models import (
     u2netp,
 )
 from anomaly_u2net.models.weights import from_authors_keys, to_authors_keys
+from anomaly_u2net.recipe import ModelRecipe
 
 IMAGES = torch.randn(2, 3, 48, 40, generator=torch.Generator().manual_seed(5))
 
@@ -295,6 +297,14 @@ def test_a_folded_onnx_of_another_architecture(tmp_path: Path) -> None:
         ModelFileError, match=f"expected {count} convolutions, got {count - 1}: .* another arch"
     ):
         load_weights(tiny(), path)
+    for cause in ({"block": "plain"}, {"repeats": 2}, {"conv": "separable"}):
+        other = build_model(ModelRecipe(arch="small", width=4, depth=3, **cause))
+        with pytest.raises(
+            ModelFileError,
+            match=r"expected \d+ convolutions, got \d+: .*, or of other blocks: check model\.arch, "
+            r"block, repeats, conv, stem,",
+        ):
+            load_weights(other, folded_onnx(tmp_path / "c.onnx", tiny()))
     path = folded_onnx(tmp_path / "b.onnx", u2net_small(width=8, depth=3))
     with pytest.raises(
         ModelFileError, match=r"'encoder\.0\.entry\.conv\.weight' has shape \(8, 3, 3, 3\), expect"
