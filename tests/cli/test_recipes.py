@@ -13,7 +13,8 @@ from anomaly_u2net.recipe.find import shipped_recipes
 
 Cli = Callable[..., tuple[int, str, str]]
 FOUND = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-NAMES = ["demo", "folder", "good_only", "magnetic_tile", "magnetic_tile_small", "mvtec_ad"]
+NAMES = ["demo", "folder", "good_only", "magnetic_tile", "magnetic_tile_scratch",
+         "magnetic_tile_small", "mvtec_ad"]  # fmt: skip
 
 
 def test_which_recipes_ship() -> None:
