@@ -109,6 +109,7 @@ def our_loop(
     fused: bool = True,
     bf16: bool = False,
     checkpoint: bool = False,
+    compiled: bool = False,
     **train: Any,
 ) -> Step:
     """Our training step: clipped gradients, averaged weights, noted losses and ranges."""
@@ -116,6 +117,8 @@ def our_loop(
     module = TrainingModule(fresh_model(device, dtype), recipe)
     if nchw:
         module.to(memory_format=torch.contiguous_format)
+    if compiled:
+        module.model.compile()
     settings = recipe.train
     optimizer = torch.optim.AdamW(
         module.model.parameters(),
@@ -274,6 +277,24 @@ def table(device: str, arguments: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measure_compile(device: str, repeats: int) -> str:
+    """How long `torch.compile` takes, how much faster a step then is, and when that pays."""
+    batch = make_batch(0, count=BATCH, side=CROP, device=device)
+    steps = {"as it is": our_loop(device), "compiled": our_loop(device, compiled=True)}
+    begun = time.perf_counter()
+    steps["compiled"](batch)
+    spent = time.perf_counter() - begun  # by the clock: the compiler is another process
+    steps["as it is"](batch)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(seconds(lambda s=step: s(batch), device))
+    plain, compiled = (statistics.median(times[name]) for name in steps)
+    saved = plain - compiled
+    pays = f"pays after {spent / saved:.0f} steps" if saved > 0 else "never pays"
+    return f"torch.compile: {plain / compiled:.2f} times as fast, {spent:.0f} s to compile: {pays}"
+
+
 def checks(device: str, step_seconds: float) -> list[str]:
     """What must hold, said as lines."""
     lines = []
@@ -304,6 +325,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--turns", type=int, default=5, help="of fresh processes; 0: none")
     parser.add_argument("--markdown", type=Path, help="write the tables there, too")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile alone")
     parser.add_argument("--only", choices=FRESH, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -311,6 +333,9 @@ def main() -> None:
         print(json.dumps(measure_one(arguments.only, arguments.repeats)))
         return
     print(f"torch {torch.__version__}, {platform.machine()}, {arguments.device}")
+    if arguments.compile:
+        print(measure_compile(arguments.device, arguments.repeats))
+        return
     batch = make_batch(0, count=BATCH, side=CROP, device=arguments.device)
     step = make_step("ours", arguments.device)
     step(batch)
