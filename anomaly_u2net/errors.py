@@ -9,6 +9,7 @@
     │   ├── DatasetError            a folder does not have the layout, or lacks images
     │   ├── RecipeError             a recipe has an unknown key, a wrong type or value
     │   ├── ModelFileError          a model file is missing, unsafe, damaged or altered
+    │   │   └── UnfitWeightsError   whole weights, but those of another network
     │   └── MapError                an anomaly map or a mask array has a wrong shape or values
     ├── CalibrationError            the held-out images cannot support what was asked
     ├── LeakError                   test images were about to influence what is tested

@@ -149,7 +149,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"synthesis": {"perlin": {"threshold": 0.4}}},
-        "synthesis: perlin change nothing with share 0: set share, as 0.5",
+        "synthesis: perlin changes nothing with share 0: set share, as 0.5",
     ),
     (
         {"synthesis": {"share": 0.5, "generators": {"scar": 1}, "perlin": {"threshold": 0.4}}},

@@ -37,21 +37,27 @@ def check_cells(grid: Sequence[Cell], out: Path, *, max_minutes: float | None) -
     _check(rest, _check_model, once_per=lambda cell: cell.recipe.model.model_dump_json())
 
 
-def weights_where_they_fit(grid: Sequence[Cell], init: str | None) -> tuple[Cell, ...]:
-    """``grid`` with the cells from random weights whose networks the weights ``init`` do not fit.
+def weights_where_they_fit(grid: Sequence[Cell], out: Path) -> tuple[Cell, ...]:
+    """``grid`` with the cells from random weights whose networks ``model.init`` does not fit.
 
-    init: `model.init` of the recipe that the grid was made from; weights that a design names itself
-    are left to it. Unchanged where ``init`` fits no design: then it is what `check_cells` refuses.
+    A design that has finished so in ``out`` is taken so, whether the weights are still there or not.
+    Unchanged where the weights fit no design: then they are what `check_cells` refuses.
     """
-    given = [cell for cell in grid if init is not None and cell.recipe.model.init == init]
-    fits = {cell.design: _takes_its_weights(cell) for cell in given}
-    if not any(fits.values()):
+    if all(cell.recipe.model.init is None for cell in grid):
         return tuple(grid)
-    return tuple(cell if fits.get(cell.design, True) else from_scratch(cell) for cell in grid)
+    first: dict[str, Cell] = {}
+    for cell in grid:
+        first.setdefault(cell.design, cell)
+    unfit = {design for design, cell in first.items() if not _takes_its_weights(cell, out)}
+    if len(unfit) == len(first):
+        return tuple(grid)
+    return tuple(from_scratch(cell) if cell.design in unfit else cell for cell in grid)
 
 
-def _takes_its_weights(cell: Cell) -> bool:
+def _takes_its_weights(cell: Cell, out: Path) -> bool:
     """Whether they are of its network; other faults are not looked at here."""
+    if is_finished(out / from_scratch(cell).folder):
+        return False
     try:
         _check_model(cell)
     except UnfitWeightsError:

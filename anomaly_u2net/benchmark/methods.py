@@ -52,6 +52,11 @@ class TrainedMethod(Part):
     )
 
     @property
+    def content(self) -> dict[str, Any]:
+        """What a digest is made of."""
+        return self.model_dump(mode="json")
+
+    @property
     def is_peer(self) -> bool:
         return self.peer or (self.arch or "").startswith("smp/")
 
@@ -202,7 +207,8 @@ class BenchmarkFile(Part):
 
     @property
     def digest(self) -> str:
-        return sha256_json(self.model_dump(mode="json"))
+        methods = {name: method.content for name, method in self.methods.items()}
+        return sha256_json(self.model_dump(mode="json") | {"methods": methods})
 
 
 def load_benchmark(name: str, *, data_root: str | Path | None = None) -> BenchmarkFile:

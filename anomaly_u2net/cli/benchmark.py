@@ -36,8 +36,8 @@ def benchmark(
 
     Every method sees the same images and is measured on the same test images by the same code.
     Call it again to go on: finished cells are kept, failed ones tried again. Of several files, one
-    whose images are not there is n/a and the others are run; any other fault of any file stops
-    before the first training. Exit code 3 when no cell finished.
+    whose images are not there is n/a and the others are run; a file or a recipe that cannot be
+    read, or a folder of something else, stops before the first training. Exit code 3 when no cell finished.
     """
     from anomaly_u2net.benchmark import (
         check_benchmark,

@@ -164,7 +164,8 @@ def _of_groups(
         faults.append(error)
     file = _below(root, place / GROUPS)
     yield from (Finding("broken", category, file, str(fault)) for fault in faults)
-    yield from (Finding("missing", category, name, f"named in {file}") for name in missing)
+    for name in missing:
+        yield Finding("missing", category, _below(root, place / name), f"named in {file}")
 
 
 def _of_image(record: ImageRecord, root: Path) -> Iterator[Finding]:

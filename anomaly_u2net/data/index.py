@@ -255,7 +255,7 @@ def missing_in_groups(root: Path, images: list[Path], card: Card) -> list[str]:
     if not (root / GROUPS).is_file() or (card.groups and card.groups.left_out):
         return []
     names = _image_names(root, images)
-    return [name for name, _ in _group_rows(root / GROUPS, card) if name not in names]
+    return [name for name, _ in _group_rows(root / GROUPS, card) if name and name not in names]
 
 
 def _image_names(root: Path, images: list[Path]) -> dict[str, list[Path]]:

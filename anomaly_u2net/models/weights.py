@@ -64,7 +64,7 @@ def load_weights(model: Network, path: str | Path) -> Network:
         try:
             state = model.state_from(state)
         except InputError as error:
-            raise ModelFileError(f"{path}: {error}") from error
+            raise UnfitWeightsError(f"{path}: {error}") from error
     state = _for_design(state, model)
     _fit(model, state, path)
     model.load_state_dict(state)

@@ -85,8 +85,9 @@ class SynthesisRecipe(GeneratorParameters):
             if name != "share" and getattr(self, name) != field.default
         ]
         if changed and not self.share:
+            verb = "changes" if len(changed) == 1 and changed != ["generators"] else "change"
             raise ValueError(
-                f"{' and '.join(changed)} change nothing with share 0: set share, as 0.5, or leave "
+                f"{' and '.join(changed)} {verb} nothing with share 0: set share, as 0.5, or leave "
                 "them out"
             )
         for name in changed:

@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 #: An output whose probabilities span less than this in the last steps is called constant.
 CONSTANT_RANGE = 0.02
-#: A fused output whose probability on defects is not this much above that elsewhere is blind.
-BLIND_SEPARATION = 0.02
+#: A fused output is blind whose mean logit on defects is not this much above that elsewhere: odds
+#: of 1.65 to 1.
+BLIND_SEPARATION = 0.5
 SHEET_IMAGES = 8
 #: Validation images that are timed before a run with a time limit.
 PROBE_IMAGES = 4
@@ -201,9 +202,9 @@ class Keeper(Callback):
             )
         elif row.get("separation", 1.0) < BLIND_SEPARATION:
             found = (
-                f"the fused output is {row['separation']:.3f} higher on the defects of training "
-                f"images than elsewhere (expected {BLIND_SEPARATION} and more): the network does "
-                "not tell defects from background"
+                f"the fused output's mean logit on the defects of training images is only "
+                f"{row['separation']:.2f} above that elsewhere (expected {BLIND_SEPARATION} and "
+                "more): the network hardly tells defects from background"
             )
         else:
             return

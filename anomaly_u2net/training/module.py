@@ -168,11 +168,11 @@ def _range(logits: Tensor) -> Tensor:
 
 
 def _separation(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean probability on defects minus that elsewhere, NaN without defects.
+    """Mean logit on defects minus that elsewhere, NaN without defects.
 
     Near 0 for an output that says nothing of defects, even one with a few high pixels, and below 0
-    for one that is turned round.
+    for one that is turned round. It is of logits, so that a low prior does not make it small.
     """
-    probability, defect = torch.sigmoid(logits.float()), mask > 0.5
-    on, off = probability * defect, probability * ~defect
+    said, defect = logits.float(), mask > 0.5
+    on, off = said * defect, said * ~defect
     return on.sum() / defect.sum() - off.sum() / (~defect).sum()

@@ -12,6 +12,7 @@ from anomaly_u2net.benchmark import cells, checks, compare_designs, run
 from anomaly_u2net.benchmark.checks import check_cells, weights_where_they_fit
 from anomaly_u2net.errors import InputError
 from anomaly_u2net.models import build_model, save_weights
+from anomaly_u2net.recipe import ModelRecipe
 
 VARY = {"model.arch": ["small", "unet"]}
 
@@ -83,14 +84,32 @@ def small_weights(grid: Any, tmp_path: Path) -> str:
     return str(tmp_path / "small.safetensors")
 
 
-def test_the_recipes_weights_go_where_they_fit(grid: Any, small_weights: str) -> None:
+def test_the_recipes_weights_go_where_they_fit(
+    grid: Any, small_weights: str, tmp_path: Path
+) -> None:
     recipe = grid.recipe.with_overrides([f"model.init={small_weights}"])
-    small, unet = weights_where_they_fit(cells(recipe, vary=VARY), small_weights)
+    before = cells(recipe, vary=VARY)
+    small, unet = weights_where_they_fit(before, tmp_path)
     assert (small.name, small.recipe.model.init) == ("small, seed 0", small_weights)
     assert (unet.name, unet.recipe.model.init) == ("unet, from scratch, seed 0", None)
     assert unet.folder == "unet-from-scratch-seed0"
+    shutil.copytree(grid.out / "unet-seed0", tmp_path / unet.folder)
+    Path(small_weights).unlink()
+    assert weights_where_they_fit(before, tmp_path) == (small, unet)  # it has finished so
     without = cells(grid.recipe, vary=VARY)
-    assert weights_where_they_fit(without, None) == without
+    assert weights_where_they_fit(without, tmp_path) == without
+
+
+def test_weights_of_another_kind_leave_a_peer_alone(
+    grid: Any, small_weights: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("segmentation_models_pytorch", reason="extra smp is not installed")
+    changes = [f"model.init={small_weights}", "model.width=null", "model.depth=null"]
+    save_weights(build_model(ModelRecipe(arch="small")), Path(small_weights))
+    recipe = grid.recipe.with_overrides(changes)
+    vary = {"model.arch": ["small", "smp/unet-resnet18"]}
+    names = [cell.design for cell in weights_where_they_fit(cells(recipe, vary=vary), tmp_path)]
+    assert names == ["small", "smp/unet-resnet18, from scratch"]
 
 
 def test_weights_that_fit_no_design(grid: Any, small_weights: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from anomaly_u2net.data.demo import write_demo
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet
@@ -40,9 +40,9 @@ from anomaly_u2net.evaluation.runs import run_records
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.inference.bundle import read_spec
 from anomaly_u2net.inference.segmenter import Segmenter
-from anomaly_u2net.models import SideNet, build_model, packaged
-from anomaly_u2net.recipe import ModelRecipe, Recipe
-from anomaly_u2net.training import Progress, keeper, run, train
+from anomaly_u2net.models import packaged
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training import Progress, keeper, train
 from anomaly_u2net.training.run import check_settings, init_path, split_data, training_loader
 
 RUN_FILES = [
@@ -319,24 +319,23 @@ def test_constant_outputs_are_said_and_noted(
 
 
 @pytest.mark.usefixtures("quick_export")
+@pytest.mark.parametrize(("sign", "blind"), [(1, False), (-1, True)])
 def test_an_output_that_is_turned_round_is_said(
-    short: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    short: Recipe, tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    sign: int, blind: bool,
+) -> None:  # fmt: skip
     """Its range is wide and its loss finite, and yet it finds no defect."""
-
-    def turned(recipe: ModelRecipe) -> SideNet:
-        model = build_model(recipe)
-        assert model.fuse is not None
-        model.fuse.weight.data.neg_()
-        return model
-
-    monkeypatch.setattr(run, "build_model", turned)
-    recipe = short.with_overrides(["model.prior=0.3", "train.lr=1e-9", "train.steps=4"])
-    train(recipe, tmp_path / "run")
+    weights = load_file(tiny_run / "model.safetensors")
+    turned = {k: sign * v if k.startswith("fuse.") else v for k, v in weights.items()}
+    save_file(turned, tmp_path / "turned.safetensors")
+    changes = [f"model.init={tmp_path / 'turned.safetensors'}", "train.lr=1e-9", "train.steps=4"]
+    train(short.with_overrides(changes), tmp_path / "run")
     (row,) = rows(tmp_path / "run")
-    assert float(row["separation"]) < 0.02
+    assert (float(row["separation"]) < -0.5) == blind
+    assert (float(row["separation"]) > 0.5) != blind
     assert row["constant_outputs"] == ""
-    assert "the network does not tell defects from background. Try a warm start" in caplog.text
+    said = "the network hardly tells defects from background. Try a warm start" in caplog.text
+    assert said == blind
 
 
 @pytest.mark.usefixtures("quick_export")
