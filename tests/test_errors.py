@@ -38,7 +38,7 @@ def tree(doc: str) -> str:
 
 def test_an_input_error_is_a_value_error() -> None:
     below = [c for c in CLASSES if issubclass(c, InputError)]
-    assert len(below) == 7
+    assert len(below) == 8
     assert all(issubclass(c, ValueError) for c in below)
 
 

@@ -178,7 +178,7 @@ def test_every_row_of_groups_that_is_wrong_is_told(own_data: Path) -> None:
     (own_data / "plate" / "groups.csv").write_text("\n".join(["file,group", *rows]))
     report = check_dataset(own_data)
     assert told(report) == [
-        ("missing", "plate", "gone"),
+        ("missing", "plate", "plate/gone"),
         ("broken", "plate", "plate/groups.csv"),
         ("broken", "plate", "plate/groups.csv"),
     ]

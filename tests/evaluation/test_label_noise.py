@@ -26,6 +26,8 @@ from anomaly_u2net.evaluation.label_noise import (
 )
 from anomaly_u2net.evaluation.runs import run_recipe, run_records
 from anomaly_u2net.files import sha256_file
+from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training import train
 from anomaly_u2net.types import ImageRecord
 
 
@@ -61,9 +63,10 @@ def spoil(run: Path, record: ImageRecord, spoiled: np.ndarray, root: Path) -> No
 
 
 def test_spoilt_labels_are_named_and_pictured(
-    tiny_run: Path, own_data: Path, tmp_path: Path
+    tiny_recipe: Recipe, own_data: Path, tmp_path: Path
 ) -> None:
-    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    longer = ["train.steps=200", "train.validate_every=200"]  # so that it is sure of its defects
+    run = train(tiny_recipe.with_overrides(longer), tmp_path / "run").folder
     held = held_out(run, root=own_data)
     assert {record.split for record in held} == {"validation", "calibration"}
     calm = label_doubts([run], root=own_data)

@@ -83,7 +83,7 @@ def test_the_fast_network_is_the_cut_one_on_the_averaged_image(tmp_path: Path) -
     x = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
         expected, found = cut(F.avg_pool2d(x, 2)), fast(x)
-    assert expected.fused.std() > 0.01
+    assert expected.fused.std() > 0.005
     for mine, theirs in zip(
         (found.fused, *found.sides), (expected.fused, *expected.sides), strict=True
     ):
@@ -117,7 +117,7 @@ def test_other_outputs_than_the_files_are_refused(
 ) -> None:
     save_weights(build_model(ModelRecipe(arch="u2netp", **source)), tmp_path / "p.safetensors")
     model = build_model(ModelRecipe(arch="u2net_fast", **target))
-    hint = r": check model\.arch, model\.fuse and model\.deep_supervision$"
+    hint = r": check model\.arch, block, .*, fuse and deep_supervision$"
     with pytest.raises(ModelFileError, match=text + hint):
         load_weights(model, tmp_path / "p.safetensors")
 
