@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from anomaly_u2net.calibration import CategoryThresholds
 from anomaly_u2net.errors import DatasetError, NotComputable
 from anomaly_u2net.evaluation.facts import (
@@ -105,7 +107,9 @@ def evaluate(
 
 
 def score_records(predictor: Predictor, records: Iterable[ImageRecord]) -> dict[str, Number]:
-    """Four numbers over all categories pooled, for choosing weights while training."""
+    """Four numbers over all categories pooled, for choosing weights while training, and map_range:
+    the highest minus the lowest score of an image, of the image where that is most.
+    """
     predictions = predict_records(predictor, records)
     if not predictions.records:
         return {}
@@ -115,6 +119,7 @@ def score_records(predictor: Predictor, records: Iterable[ImageRecord]) -> dict[
         "pixel_ap": or_none(curve.ap),
         "aupro": or_none(curve.aupro),
         "image_auroc": or_none(lambda: image_auroc(predictions.scores, predictions.defective)),
+        "map_range": max(float(np.ptp(one)) for one in predictions.maps),
     }
 
 

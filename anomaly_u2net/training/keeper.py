@@ -196,9 +196,14 @@ class Keeper(Callback):
         row["constant_outputs"] = " ".join(constant)
         if constant:
             found = (
-                f"constant output of {', '.join(constant)} (probabilities span less than "
-                f"{CONSTANT_RANGE} on training images with defects): the network may have "
-                "collapsed to all-background"
+                f"constant output of {', '.join(constant)} (on no training image with defects do "
+                f"probabilities span {CONSTANT_RANGE}): the network may have collapsed to "
+                "all-background"
+            )
+        elif row.get("val_map_range", 1.0) < CONSTANT_RANGE:
+            found = (
+                "the network that is kept (averaged weights, BatchNorm's averages) gives constant "
+                f"maps: on no validation image do scores span {CONSTANT_RANGE}"
             )
         elif row.get("separation", 1.0) < BLIND_SEPARATION:
             found = (
@@ -208,11 +213,7 @@ class Keeper(Callback):
             )
         else:
             return
-        logger.warning(
-            "step %s: %s. Try a warm start (model.init), loss.pixel bce, model.prior 0.01, crops "
-            "around defects (augment.crop), or a lower train.lr",
-            row["step"], found,
-        )  # fmt: skip
+        logger.warning("step %s: %s. Try %s", row["step"], found, _advice(self.recipe))
 
     def _draw(self, segmenter: Segmenter, step: int) -> None:
         defective = [r for r in self.validation if r.defective]
@@ -235,6 +236,18 @@ class Keeper(Callback):
     def _progress(self, step: int) -> Progress:
         row = self.rows[-1] if self.rows else {}
         return Progress(step, self.recipe.train.steps, self.clock.seconds, row)
+
+
+def _advice(recipe: Recipe) -> str:
+    """What to try against a collapse, without what ``recipe`` has already."""
+    model = recipe.model
+    tips = {
+        "a warm start (model.init)": model.init is None,
+        "loss.pixel bce": recipe.loss.pixel != "bce",
+        "model.prior 0.01": model.init is None and model.prior is None,
+        "crops around defects (augment.crop)": recipe.augment.crop is None,
+    }
+    return ", ".join([*(tip for tip, open_ in tips.items() if open_), "or a lower train.lr"])
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -163,8 +163,12 @@ class Interval:
 
 
 def _range(logits: Tensor) -> Tensor:
-    """Highest minus lowest probability in the batch: near 0 when an output is constant."""
-    return torch.sigmoid(logits.amax().float()) - torch.sigmoid(logits.amin().float())
+    """Highest minus lowest probability of one image, of the image where that is most.
+
+    Near 0 when an output is constant, even one that is another constant for each image.
+    """
+    low, high = torch.sigmoid(torch.stack(torch.aminmax(logits.flatten(1).float(), dim=1)))
+    return (high - low).amax()
 
 
 def _separation(logits: Tensor, mask: Tensor) -> Tensor:

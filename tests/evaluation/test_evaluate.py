@@ -287,11 +287,14 @@ def test_scores_to_choose_by_are_pooled(spec: ModelSpec, draw: Draw) -> None:
         draw("cut", category="brick", box=box(5, 5, 5, 8), gray=153, mask=box(5, 5, 5, 8)),
     ]
     scores = score_records(Segmenter(answer, spec), records)
-    assert list(scores) == ["pixel_auroc", "pixel_ap", "aupro", "image_auroc"]
+    assert list(scores) == ["pixel_auroc", "pixel_ap", "aupro", "image_auroc", "map_range"]
+    assert scores["map_range"] == pytest.approx(0.6)  # that of the first: 51 to 204
     assert scores["image_auroc"] == 0.0  # across categories: 0.8 good, 0.6 defective
     assert scores["pixel_ap"] == pytest.approx(40 / 50)
     assert score_records(Segmenter(answer, spec), []) == {}
-    assert set(score_records(Segmenter(answer, spec), records[:1]).values()) == {None}
+    alone = score_records(Segmenter(answer, spec), records[:1])
+    assert alone.pop("map_range") == pytest.approx(0.6)
+    assert set(alone.values()) == {None}
 
 
 def test_nothing_to_evaluate(spec: ModelSpec) -> None:

@@ -126,7 +126,7 @@ def test_the_range_is_that_of_probabilities() -> None:
         def forward(self, x: torch.Tensor) -> SideLogits:
             flat = torch.zeros(2, 1, 32, 32)
             wide = flat.clone()
-            wide[0, 0, 0, 0], wide[1, 0, 0, 0] = math.log(9), -math.log(9)  # 0.9 and 0.1
+            wide[0, 0, 0, :2] = torch.tensor([math.log(9), -math.log(9)])  # 0.9 and 0.1
             return SideLogits(wide, (flat, flat))
 
     module = TrainingModule(Fixed(), recipe(ema=0))  # type: ignore[arg-type]
@@ -134,6 +134,23 @@ def test_the_range_is_that_of_probabilities() -> None:
     row = module.interval.summary()
     assert [row[f"range_{n}"] for n in ("side1", "side2")] == [0, 0]
     assert row["range_fused"] == pytest.approx(0.8)
+
+
+def test_a_constant_for_each_image_is_constant() -> None:
+    """A map that is flat at 0.9 on one image and at 0.1 on the other shows no defect."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> SideLogits:
+            flat = torch.tensor([0.9, 0.1]).logit()[:, None, None, None].expand(-1, 1, 32, 32)
+            half = flat.clone()
+            half[1, :, 16:] = 0.4054651  # 0.6
+            return SideLogits(flat, (flat, half))
+
+    image, weight = torch.zeros(2, 3, 32, 32), torch.ones(2, 1, 32, 32)
+    module = TrainingModule(Fixed(), recipe(ema=0))  # type: ignore[arg-type]
+    module.training_step(Batch(image, weight.clone(), weight), 0)
+    row = module.interval.summary()
+    assert [row[f"range_{n}"] for n in ("side1", "side2", "fused")] == pytest.approx([0, 0.5, 0])
 
 
 def test_the_separation_is_of_defects_and_the_rest() -> None:
