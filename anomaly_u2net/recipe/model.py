@@ -24,9 +24,9 @@ MODEL_KEYS: dict[str, frozenset[str]] = {
     "small": frozenset(_NESTED | {"width", "depth", "mid"}),
     "unet": frozenset(_PYRAMID | {"deep_supervision"}),
     "cascaded": frozenset(_PYRAMID | {"deep_supervision", "repeats"}),
-    "hed": frozenset(_PYRAMID),
+    "hed": frozenset(_PYRAMID | {"deep_supervision"}),
     "dilated": frozenset({"width", "conv"}),
-    "bidirectional": frozenset(_PYRAMID),
+    "bidirectional": frozenset(_PYRAMID | {"deep_supervision"}),
 }
 #: The architectures that consist of nested Us, whose stages can be computed again.
 CHECKPOINTED = ("u2net", "u2netp", "u2net_fast", "small", "unet", "cascaded")
@@ -108,6 +108,11 @@ class ModelRecipe(Part):
         if self.arch == "cascaded" and self.repeats == 1:
             raise ValueError(
                 "expected 2 or more U-Nets in arch cascaded, got repeats 1: use arch unet"
+            )
+        if self.arch in ("hed", "bidirectional") and self.deep_supervision == "none":
+            raise ValueError(
+                f"arch {self.arch} is made of its side outputs: expected deep_supervision all or "
+                "fused_only, got none"
             )
         if self.fuse != "conv1x1" and self.supervision == "none":
             raise ValueError(

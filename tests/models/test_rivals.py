@@ -315,7 +315,10 @@ def test_the_prior_reaches_every_output(name: str) -> None:
 @pytest.mark.parametrize(("keys", "text"), [
     ({"arch": "unet", "block": "dense"}, "block does not belong to arch unet"),
     ({"arch": "u2netp", "width": 8}, "width does not belong to arch u2netp"),
-    ({"arch": "hed", "deep_supervision": "none"}, "deep_supervision does not belong to arch hed"),
+    ({"arch": "dilated", "deep_supervision": "all"}, "deep_supervision does not belong to arch dilated"),
+    ({"arch": "hed", "deep_supervision": "none"},
+     "arch hed is made of its side outputs: expected deep_supervision all or fused_only, got none"),
+    ({"arch": "bidirectional", "deep_supervision": "none"}, "arch bidirectional is made of its side"),
     ({"arch": "smp/unet-resnet18", "fuse": "mean"}, "fuse does not belong to arch smp/unet-resnet18"),
     ({"arch": "cascaded", "depth": 3, "block": "dense", "mid": 8},
      r"block, mid do not belong to arch cascaded: set block to rsu, mid to null \(its keys: repeats,"),

@@ -102,6 +102,18 @@ def test_the_step_returns_the_loss_and_notes_it() -> None:
     )
 
 
+@pytest.mark.parametrize("arch", ["small", "hed", "bidirectional"])
+def test_the_loss_of_the_fused_output_alone(arch: str) -> None:
+    model = ModelRecipe(arch=arch, width=4, depth=2, deep_supervision="fused_only")
+    made = build_model(model)
+    module = TrainingModule(made, Recipe(name="r", model=model))
+    loss = module.training_step(batch(), 0)
+    row = module.interval.summary()
+    assert made.sides
+    assert loss.item() == pytest.approx(row["loss_fused"])
+    assert row["loss_side1"] > 0  # noted, not counted
+
+
 def test_padding_has_no_part_in_the_loss() -> None:
     module = TrainingModule(network().eval(), recipe())
     image = torch.randn(1, 3, 32, 32)
