@@ -97,6 +97,13 @@ def split_by_protocol(
     return [kept[i] for i in sorted(kept)]
 
 
+def choosable(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """The defect images of one category to choose from: of training or, where it has none, of test."""
+    defects = [record for record in records if record.defective]
+    trained = [record for record in defects if record.split == "train"]
+    return trained or [record for record in defects if record.split == "test"]
+
+
 def check_protocol(records: Sequence[ImageRecord]) -> None:
     """Raise ``LeakError`` when the test and the rest share an image, its bytes, or a group."""
     rest = [record for record in records if record.split != "test"]
@@ -199,17 +206,16 @@ def _choose(
 ) -> dict[int, ImageRecord]:
     """The records of one category with the chosen masks in training."""
     category = next(iter(own.values())).category
-    defects = {i: record for i, record in own.items() if record.defective}
-    pool = {i: r for i, r in defects.items() if r.split == "train"}
     if protocol.kind == "full":
-        if not pool:
+        if not any(record.defective and record.split == "train" for record in own.values()):
             raise DatasetError(
                 f"category {category!r}: expected masks in the data set's own training part for "
                 f"the protocol full, found none; use full-fold1of{FOLDS} to full-fold{FOLDS}of"
-                f"{FOLDS} (in a benchmark full-folds, for all of them), or some masks, as kshot-10"
+                f"{FOLDS} (all of them in a benchmark, by full), or some masks, as kshot-10"
             )
         return own
-    pool = pool or {i: r for i, r in defects.items() if r.split == "test"}
+    choice = set(choosable(own.values()))
+    pool = {i: record for i, record in own.items() if record in choice}
     if protocol.kind != "good_only":
         _check_masks(pool, category)
     trained = {r.group for r in own.values() if r.split == "train"} - {None}
@@ -248,7 +254,8 @@ def _hard(pool: dict[int, ImageRecord], protocol: Protocol, ranked: list[int]) -
     if protocol.label not in types:
         raise DatasetError(
             f"category {_category(pool)!r}: expected one of its defect types for hard-<type>-"
-            f"{protocol.shots} ({', '.join(types)}), got {protocol.label!r}"
+            f"{protocol.shots} ({', '.join(types)}), got {protocol.label!r}; in a benchmark "
+            f"hard-each-{protocol.shots} is each of them, category by category"
         )
     own = [i for i in ranked if pool[i].label == protocol.label]
     _check_enough(len(own), protocol, category=_category(pool), of=f"masks of {protocol.label!r}")
@@ -267,16 +274,12 @@ def _listed(pool: dict[int, ImageRecord], protocol: Protocol, _: list[int]) -> s
     return chosen
 
 
-def _none(_: dict[int, ImageRecord], __: Protocol, ___: list[int]) -> set[int]:
-    return set()
-
-
 #: kind → which of the pool train: (pool, protocol, the pool in random order) → indexes.
 CHOICES: dict[str, Callable[[dict[int, ImageRecord], Protocol, list[int]], set[int]]] = {
     "kshot": _kshot,
     "hard": _hard,
     "listed": _listed,
-    "good_only": _none,
+    "good_only": lambda *_: set(),
 }
 
 
