@@ -7,15 +7,16 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
 
 from anomaly_u2net.benchmark.cells import Cell
-from anomaly_u2net.benchmark.methods import AnomalibMethod, BenchmarkFile, TrainedMethod, splits_of
+from anomaly_u2net.benchmark.methods import AnomalibMethod, BenchmarkFile, TrainedMethod
 from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.rows import RowSplits, plan_rows
 from anomaly_u2net.benchmark.run import Failed, attempt, train_cell
 from anomaly_u2net.benchmark.scores import TEST, score_cell
 from anomaly_u2net.data.duplicates import picture_groups
@@ -75,14 +76,24 @@ class Job:
         return sha256_json({"spec": spec, "data": data, "seed": self.seed, **limits})
 
 
-def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
-    """Every cell of ``bench``, seed by seed, so that one cut short still compares all methods.
-
-    Raises `RecipeError` for a method that is no recipe under some protocol, `DatasetError` for
-    images or categories that are not there, `InputError` for two methods of one folder name.
-    """
+def plan(bench: BenchmarkFile) -> dict[str, RowSplits]:
+    """Protocol of the file → the cells of its row, by the images; raises as `plan_rows`."""
     root = bench.data.folder()
     found = index_dataset(root, card=bench.data.card, categories=bench.data.categories)
+    return plan_rows(bench.protocols, found)
+
+
+def plan_jobs(
+    bench: BenchmarkFile, out: str | Path, rows: Mapping[str, RowSplits] | None = None
+) -> list[Job]:
+    """Every cell of ``bench``, seed by seed, so that one cut short still compares all methods.
+
+    rows: what `plan` returned; None: it is asked. Raises `RecipeError` for a method that is no recipe
+    under some protocol, `DatasetError` for images or categories that are not there, or too few masks
+    of every type, `InputError` for two methods of one folder name, or two protocols of one cell.
+    """
+    root = bench.data.folder()
+    rows = plan(bench) if rows is None else rows
     data = bench.data.model_copy(update={"root": str(root.absolute())})
     jobs = [
         Job(
@@ -92,16 +103,16 @@ def plan_jobs(bench: BenchmarkFile, out: str | Path) -> list[Job]:
             method=name,
             seed=seed,
             data=(own := _data(data, category, protocol)),
-            spec=_recipe(bench, name, method, own, seed)
+            spec=_recipe(bench, name, method, own, seed, listed=listed)
             if isinstance(method, TrainedMethod)
             else method,
             max_minutes=bench.max_minutes,
             accelerator=bench.accelerator,
         )
         for seed in bench.seeds
-        for category in sorted({record.category for record in found})
-        for listed in bench.protocols
-        for protocol in splits_of(listed)
+        for category in sorted({cell[0] for row in rows.values() for cell in row.cells})
+        for listed, row in rows.items()
+        for protocol in [name for owner, name in row.cells if owner == category]
         for name, method in bench.methods.items()
     ]
     folder, count = Counter(str(job.folder).lower() for job in jobs).most_common(1)[0]
@@ -239,9 +250,16 @@ def _train(job: Job, records: Sequence[ImageRecord]) -> tuple[Predictor, dict[st
 
 
 def _recipe(
-    bench: BenchmarkFile, name: str, method: TrainedMethod, data: DataRecipe, seed: int
+    bench: BenchmarkFile,
+    name: str,
+    method: TrainedMethod,
+    data: DataRecipe,
+    seed: int,
+    *,
+    listed: str,
 ) -> Recipe:
-    changes = method.overrides(data.protocol)
+    """The recipe of one cell; listed: the protocol of the file, as ``under`` has it."""
+    changes = method.overrides(listed)
     if wrong := [key for key in changes if key.split(".")[0] in ("data", "seed", "name")]:
         raise RecipeError(
             f"methods.{name} sets {wrong[0]}: data, seed and name are the benchmark's, alike for "

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from anomaly_u2net.benchmark.rows import ALL_FOLDS, FOLD_NAMES, check_name
 from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.files import sha256_json
 from anomaly_u2net.recipe import DataRecipe, Part
 from anomaly_u2net.recipe.part import Positive, hint
-from anomaly_u2net.recipe.protocol import FOLDS, parse_protocol
 from anomaly_u2net.recipe.recipe import StrictLoader
 from anomaly_u2net.resources import shipped
 
@@ -22,20 +22,6 @@ PUBLISHED = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.05
 
 #: The side of the square that a model of anomalib sees where its method has no size.
 USUAL_SIZE = 256
-
-#: A protocol of benchmarks alone: every fold of ``full-fold1of5`` …, in one row.
-ALL_FOLDS = "full-folds"
-
-
-def splits_of(protocol: str) -> list[str]:
-    """The protocols whose cells are in the table of ``protocol``: itself, or every fold.
-
-    >>> splits_of("full-folds")[::4], splits_of("kshot-10")
-    (['full-fold1of5', 'full-fold5of5'], ['kshot-10'])
-    """
-    if protocol != ALL_FOLDS:
-        return [protocol]
-    return [f"full-fold{fold}of{FOLDS}" for fold in range(1, FOLDS + 1)]
 
 
 class TrainedMethod(Part):
@@ -61,10 +47,9 @@ class TrainedMethod(Part):
         return self.peer or (self.arch or "").startswith("smp/")
 
     def overrides(self, protocol: str) -> dict[str, Any]:
-        """Recipe key → value under ``protocol``, before data and seed are set."""
+        """Recipe key → value under ``protocol`` of the file, before data and seed are set."""
         named = {} if self.arch is None else {"model.arch": self.arch}
-        folds = self.under.get(ALL_FOLDS, {}) if parse_protocol(protocol).fold else {}
-        return named | dict(self.set) | self.under.get(protocol, folds)
+        return named | dict(self.set) | self.under.get(protocol, {})
 
 
 class AnomalibMethod(Part):
@@ -160,10 +145,9 @@ class BenchmarkFile(Part):
     @model_validator(mode="after")
     def _protocols_agree(self) -> BenchmarkFile:
         for protocol in self.protocols:
-            for split in splits_of(protocol):
-                parse_protocol(split)
-                if split != protocol and split in self.protocols:
-                    raise ValueError(f"protocols has {split} beside {ALL_FOLDS}, which holds it")
+            check_name(protocol)
+            if protocol in FOLD_NAMES and ALL_FOLDS in self.protocols:
+                raise ValueError(f"protocols has {protocol} beside {ALL_FOLDS}, which holds it")
         if self.data.protocol != "given":
             raise ValueError(
                 f"data.protocol {self.data.protocol} changes nothing: list it under protocols"

@@ -1,25 +1,27 @@
 """From the cells of a benchmark to one row per protocol and method: means, intervals, differences.
 
-C categories, S seeds. A number of a row is the mean over categories, then over seeds and, under
-``full-folds``, over their five folds alike.
+C categories, S seeds. A number of a row is the mean over categories, then over seeds and, where the row
+has them, over five folds alike. Under ``hard-each-K`` a category's is the mean over its types.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from anomaly_u2net.benchmark.methods import BenchmarkFile, splits_of
+from anomaly_u2net.benchmark.methods import BenchmarkFile
 from anomaly_u2net.benchmark.outcome import Outcome
+from anomaly_u2net.benchmark.rows import RowSplits
 from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.evaluation.table import Measured, Number, mean_limits, mean_of
 from anomaly_u2net.files import sha256_json, write_json, write_text
 from anomaly_u2net.metrics import sampled_difference
 from anomaly_u2net.metrics.intervals import MIN_GROUPS
+from anomaly_u2net.recipe.protocol import parse_protocol
 
 #: The numbers of a row and their titles; those of ``SMALL`` again at 256².
 NUMBERS = {
@@ -60,7 +62,7 @@ class Row:
 
     seeds: those with all categories, and all folds. numbers, small, costs: ``None`` where undefined.
     differences: to the best peer, which ``best`` names by number. notes: what failed, is
-    n/a, or was not run yet.
+    n/a, was left out, or was not run yet. over: see `RowSplits`.
     """
 
     protocol: str
@@ -74,13 +76,14 @@ class Row:
     differences: Mapping[str, Mean | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     published: str = ""
+    over: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         parts = {
             name: {key: one and _plain(one) for key, one in getattr(self, name).items()}
             for name in ("numbers", "small", "differences")
         }
-        plain = ("protocol", "method", "peer", "start", "costs", "published")
+        plain = ("protocol", "method", "peer", "start", "over", "costs", "published")
         return {
             **{name: getattr(self, name) for name in plain},
             "seeds": list(self.seeds),
@@ -94,7 +97,8 @@ class BenchmarkTable:
     """What `run_benchmark` found.
 
     best: protocol → number → the peer that differences are to. hashes: protocol → SHA-256 over the
-    hashes of its splits, empty where no cell is finished. cells: every outcome.
+    hashes of its splits, empty where no cell is finished. cells: every outcome. splits: protocol →
+    which of them are in its rows.
     """
 
     name: str
@@ -103,6 +107,7 @@ class BenchmarkTable:
     best: Mapping[str, Mapping[str, str]]
     hashes: Mapping[str, str]
     cells: tuple[Outcome, ...]
+    splits: Mapping[str, RowSplits]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -127,25 +132,25 @@ class BenchmarkTable:
 
 
 def make_table(
-    bench: BenchmarkFile, cells: Sequence[Outcome], *, categories: int
+    bench: BenchmarkFile, splits: Mapping[str, RowSplits], cells: Sequence[Outcome]
 ) -> BenchmarkTable:
     """Rows in the order of the file, published ones behind those that were run.
 
-    cells: those there are so far. categories: how many each method and seed is to have.
+    splits: the cells that each method and seed is to have under a protocol. cells: those there are so far.
     """
     rows, best = [], dict[str, dict[str, str]]()
     hashes = {}
     for protocol in bench.protocols:
-        names = splits_of(protocol)
-        own = [cell for cell in cells if cell.protocol in names]
-        splits = {cell.split_hash for cell in own if cell.error is None}
-        hashes[protocol] = sha256_json(sorted(splits)) if splits else ""
+        planned = splits[protocol]
+        own = [cell for cell in cells if (cell.category, cell.protocol) in planned.cells]
+        split_hashes = {cell.split_hash for cell in own if cell.error is None}
+        hashes[protocol] = sha256_json(sorted(split_hashes)) if split_hashes else ""
         found = {
             name: _row(
-                Row(protocol, name, method.is_peer),
+                Row(protocol, name, method.is_peer, over=planned.over),
                 [c for c in own if c.method == name],
-                per_seed=categories * len(names),
-                planned=categories * len(names) * len(bench.seeds),
+                planned,
+                seeds=len(bench.seeds),
             )
             for name, method in bench.methods.items()
         }
@@ -163,31 +168,33 @@ def make_table(
             for one in bench.published
             if one.protocol == protocol
         ]
-    return BenchmarkTable(bench.name, bench.digest, tuple(rows), best, hashes, tuple(cells))
+    return BenchmarkTable(bench.name, bench.digest, tuple(rows), best, hashes, tuple(cells), splits)
 
 
 def table_without_images(bench: BenchmarkFile, why: str) -> BenchmarkTable:
     """The table of a benchmark whose images are not there: every method says so, none has numbers."""
-    table = make_table(bench, (), categories=0)
+    table = make_table(bench, dict.fromkeys(bench.protocols, RowSplits(())), ())
     note = f"n/a: needs its images: {why}"
     rows = [row if row.published else replace(row, notes=(note,)) for row in table.rows]
     return replace(table, rows=tuple(rows))
 
 
-def _row(row: Row, cells: Sequence[Outcome], *, per_seed: int, planned: int) -> Row:
-    """The row with the numbers of its cells, of which ``planned`` there will be; no differences."""
-    notes = list(dict.fromkeys(cell.reason for cell in cells if cell.error is not None))
-    if missing := planned - len(cells):
-        notes.append(f"not run yet: {missing} of {planned} cells")
+def _row(row: Row, cells: Sequence[Outcome], planned: RowSplits, *, seeds: int) -> Row:
+    """The row with the numbers of its cells, of which ``planned`` are there once a seed; no differences."""
+    notes = [f"left out: {'; '.join(planned.left_out)}"] if planned.left_out else []
+    notes += dict.fromkeys(cell.reason for cell in cells if cell.error is not None)
+    per_seed = len(planned.cells)
+    if missing := seeds * per_seed - len(cells):
+        notes.append(f"not run yet: {missing} of {seeds * per_seed} cells")
     there = Counter(cell.seed for cell in cells if cell.error is None)
-    seeds = {seed for seed, count in there.items() if count == per_seed}
-    whole = [cell for cell in cells if cell.seed in seeds]
+    complete = {seed for seed, count in there.items() if count == per_seed}
+    whole = [cell for cell in cells if cell.seed in complete]
     if not whole:
         return replace(row, notes=tuple(notes))
     return replace(
         row,
         start=", ".join(sorted({cell.start for cell in whole})),
-        seeds=tuple(sorted(seeds)),
+        seeds=tuple(sorted(complete)),
         numbers={n: _over_seeds(n, whole, "numbers") for n in NUMBERS},
         small={n: _over_seeds(n, whole, "small") for n in SMALL},
         costs=_costs(whole),
@@ -197,14 +204,13 @@ def _row(row: Row, cells: Sequence[Outcome], *, per_seed: int, planned: int) -> 
 
 def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict[str, Row]:
     """The rows, with a note where methods did not see the same images: some changed in between."""
-    splits: dict[tuple[str, int, int], set[str]] = {}
+    splits = defaultdict[str, set[str]](set)
     for cell in (one for one in cells if one.error is None):
-        splits.setdefault((cell.category, *cell.repeat), set()).add(cell.split_hash)
-    places = [
-        f"{name}, seed {seed}" + (f", fold {fold}" if fold else "")
-        for (name, seed, fold), found in splits.items()
-        if len(found) > 1
-    ]
+        parsed = parse_protocol(cell.protocol)
+        part = f", fold {parsed.fold}" if parsed.fold else ""
+        part += f", {cell.protocol}" if parsed.kind == "hard" else ""
+        splits[f"{cell.category}, seed {cell.seed}{part}"].add(cell.split_hash)
+    places = [place for place, found in splits.items() if len(found) > 1]
     if not places:
         return dict(rows)
     note = f"not on the same images as other methods: {'; '.join(places)}: make these cells anew"
@@ -213,10 +219,25 @@ def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict
 
 def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:
     found = [
-        mean_of([getattr(cell, part)[name] for cell in cells if cell.repeat == repeat])
+        mean_of(
+            _by_category((c.category, getattr(c, part)[name]) for c in cells if c.repeat == repeat)
+        )
         for repeat in sorted({cell.repeat for cell in cells})
     ]
     return _mean(found)
+
+
+def _by_category(found: Iterable[tuple[str, Measured | None]]) -> list[Measured | None]:
+    """One number a category. Of several types it is their mean, and the mean of their limits: they
+    are tested on the same images, as seeds are."""
+    numbers = defaultdict[str, list[Measured | None]](list)
+    for category, number in found:
+        numbers[category].append(number)
+    return [own[0] if len(own) == 1 else _measured(_mean(own)) for own in numbers.values()]
+
+
+def _measured(one: Mean | None) -> Measured | None:
+    return None if one is None else Measured(one.value, one.low, one.high)
 
 
 def _mean(found: Sequence[Measured | None]) -> Mean | None:
@@ -271,18 +292,18 @@ def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome
 
 
 def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mean | None:
-    """The method's number minus the peer's: by category, seed and fold, over the same resamples.
+    """The method's number minus the peer's: of the same split and seed, over the same resamples.
 
     Without limits where a category or a seed has none.
     """
-    by_key = {(c.method, c.category, c.repeat): c for c in cells if c.error is None}
+    by_key = {(c.method, c.category, c.protocol, c.seed): c for c in cells if c.error is None}
     found: list[Measured | None] = []
     for repeat in sorted({c.repeat for c in cells if c.seed in row.seeds}):
-        categories = sorted({c.category for c in cells if c.repeat == repeat})
-        pairs = [
-            _pair(name, by_key.get((row.method, c, repeat)), by_key.get((peer, c, repeat)))
-            for c in categories
-        ]
+        splits = sorted({(c.category, c.protocol, c.seed) for c in cells if c.repeat == repeat})
+        pairs = _by_category(
+            (split[0], _pair(name, by_key.get((row.method, *split)), by_key.get((peer, *split))))
+            for split in splits
+        )
         known = [d for d in pairs if d is not None]
         if len(known) < len(pairs):
             continue  # the peer lacks this seed, or the number is undefined: nothing to pair

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import yaml
 
-from anomaly_u2net.benchmark.jobs import finished, plan_jobs
+from anomaly_u2net.benchmark.jobs import finished, plan, plan_jobs
 from anomaly_u2net.benchmark.methods import BenchmarkFile
 from anomaly_u2net.benchmark.pool import Runner, here
 from anomaly_u2net.benchmark.report import BenchmarkTable, make_table
@@ -42,14 +42,15 @@ def run_benchmark(
     Raises, before anything is trained, as `plan_jobs`, and `InputError` for a folder in ``out``
     that holds a cell of another benchmark, or one that began from other weights.
     """
-    jobs = plan_jobs(bench, out)
+    rows = plan(bench)
+    jobs = plan_jobs(bench, out, rows)
     outcomes = {job.name: done for job in jobs if (done := finished(job)) is not None}
     rest = [job for job in jobs if job.name not in outcomes]
     write_text(
         Path(out) / "benchmark.yaml",
         yaml.safe_dump(bench.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
-    table = partial(make_table, bench, categories=len({job.category for job in jobs}))
+    table = partial(make_table, bench, rows)
     on_cell("finished before", len(outcomes), len(jobs))
     for job, outcome in runner(rest):
         outcomes[job.name] = outcome

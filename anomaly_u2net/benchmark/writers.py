@@ -6,12 +6,12 @@ import csv
 import io
 from collections.abc import Sequence
 
-from anomaly_u2net.benchmark.methods import ALL_FOLDS, splits_of
+from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Mean, Row
 from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.benchmark.table import escape
 from anomaly_u2net.evaluation.table import LEVEL, RESAMPLES, Number
-from anomaly_u2net.recipe.protocol import FOLDS
+from anomaly_u2net.recipe.protocol import parse_protocol
 
 #: What LaTeX takes for a command, and signs that its standard fonts lack.
 _LATEX = {
@@ -45,7 +45,7 @@ def line(row: Row) -> list[str]:
     return [
         row.method,
         row.start or "n/a",
-        str(len(row.seeds)) + (f" × {FOLDS} folds" if row.protocol == ALL_FOLDS else ""),
+        str(len(row.seeds)) + (f" × {row.over}" if row.over else ""),
         *(_number(row.numbers.get(name)) for name in NUMBERS),
         *(_difference(row, name) for name in TESTED),
         *(_number(row.small.get(name)) for name in SMALL),
@@ -59,7 +59,8 @@ def caption(table: BenchmarkTable) -> str:
     return (
         "Test images, each at its original size unless a column says 256² (maps and masks resized "
         "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
-        "validation part: never by test images. Mean over categories, then mean ± standard "
+        "validation part: never by test images. Mean over categories (of one with several types that "
+        "train in turn, over these first), then mean ± standard "
         f"deviation over seeds (and folds, alike); in brackets the {100 * LEVEL:.0f} % interval from "
         f"{RESAMPLES} resamples of test images (whole groups where there are some), its limits "
         "averaged over seeds. Δ: minus the best peer in that number, of the same seed, over the same "
@@ -199,20 +200,25 @@ def _best(table: BenchmarkTable, protocol: str) -> str:
 
 
 def _images(table: BenchmarkTable, protocol: str) -> str:
-    """The images of each split with the first seed (and fold), and the near copies that are tested."""
+    """The images of each split with the first seed (and fold, or type), and the near copies tested."""
     found = {
         cell.category: cell
         for cell in reversed(table.cells)
-        if cell.protocol in splits_of(protocol) and cell.images
+        if (cell.category, cell.protocol) in table.splits[protocol].cells and cell.images
     }
     return "; ".join(
-        f"{category}: "
+        category
+        + (f", {c.protocol}: " if _is_type(c, protocol) else ": ")
         + ", ".join(
             f"{good} good and {bad} defective in {s}" for s, (good, bad) in c.images.items()
         )
         + (f"; {c.near_copies} tested images look like a training image" if c.near_copies else "")
         for category, c in sorted(found.items())
     )
+
+
+def _is_type(cell: Outcome, protocol: str) -> bool:
+    return cell.protocol != protocol and parse_protocol(cell.protocol).kind == "hard"
 
 
 def _fields(means: Sequence[Mean | None]) -> list[str]:

@@ -1,7 +1,8 @@
-"""``anomaly-u2net data split`` and ``data publish``: protocols written to files."""
+"""``anomaly-u2net data split`` and ``data publish``: protocols written to files, or checked."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,10 @@ from anomaly_u2net.cli.options import Json
 
 if TYPE_CHECKING:
     from anomaly_u2net.data.published import SplitFacts
+    from anomaly_u2net.data.split_check import SplitCheck
+
+#: Differences that are listed; --json lists all.
+SHOWN = 10
 
 Root = Annotated[Path, typer.Argument(help="The data set's folder.")]
 Card = Annotated[str, typer.Option(help="The data set's card.")]
@@ -22,14 +27,21 @@ NearCopies = Annotated[
 
 def split(
     root: Root,
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     protocol: Annotated[str, typer.Option(help="As kshot-10; see the page Protocols.")],
+    out: Annotated[Path | None, typer.Option(help="The CSV file to write.")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Write nothing: compare this CSV file, a published one too."),
+    ] = None,
     card: Card = "folder",
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other masks.")] = 0,
     near_copies: NearCopies = "keep",
     as_json: Json = False,
 ) -> None:
-    """Write who is trained on and who is tested by a protocol, checked for leaks."""
+    """Write who is trained on and who is tested by a protocol, checked for leaks.
+
+    With --check FILE: exit code 0 when the file says what the protocol makes of the data, 1 when not.
+    """
     from anomaly_u2net.data.duplicates import picture_groups
     from anomaly_u2net.data.index import index_dataset
     from anomaly_u2net.data.protocols import (
@@ -38,17 +50,33 @@ def split(
         without_near_copies,
     )
     from anomaly_u2net.data.published import split_facts
-    from anomaly_u2net.data.split_files import write_split
+    from anomaly_u2net.data.split_check import check_split
+    from anomaly_u2net.data.split_files import split_rows, write_split
+    from anomaly_u2net.errors import InputError
 
+    if (out is None) == (check is None):
+        got = "neither" if out is None else "both"
+        raise InputError(f"expected --out FILE to write, or --check FILE to compare, got {got}")
+    if check is not None:
+        split_rows(check)  # before anything else takes its time
     records = index_dataset(root, card=card)
     chosen = split_by_protocol(records, protocol, seed=seed)
-    groups = picture_groups(records)
-    if near_copies == "leave":
+    leave = near_copies == "leave"
+    groups = picture_groups(records) if leave or out is not None else {}
+    if leave:
         chosen = without_near_copies(chosen, groups)
     check_protocol(chosen)
-    write_split(out, chosen, root=root)
-    facts = split_facts(records, chosen, groups, protocol=protocol, seed=seed)
-    _show([facts], out, as_json=as_json)
+    if check is not None:
+        _show_check(
+            check_split(check, chosen, root=root),
+            check,
+            f"{protocol} with seed {seed}{' without near copies' if leave else ''} from {root}",
+            as_json=as_json,
+        )
+    if out is not None:
+        write_split(out, chosen, root=root)
+        facts = split_facts(records, chosen, groups, protocol=protocol, seed=seed)
+        _show([facts], out, as_json=as_json)
 
 
 def publish(
@@ -100,3 +128,27 @@ def _show(facts: list[SplitFacts], out: Path, *, as_json: bool) -> None:
                 f"{one.test_good + one.test_defective} test images look like a training image; "
                 "--near-copies leave takes them out of the test"
             )
+
+
+def _show_check(found: SplitCheck, file: Path, made: str, *, as_json: bool) -> None:
+    """Raises ``Exit`` with code 1 for differences."""
+    from anomaly_u2net.cli.show import print_json
+
+    if as_json:
+        print_json(
+            {"images": found.images, "differences": [one._asdict() for one in found.differences]}
+        )
+    elif not found.differences:
+        print(f"{file}: {found.images} images, as {made}")
+    else:
+        count = Counter(one.kind for one in found.differences)
+        print(
+            f"{file}: {found.images} images, not as {made}: {count['gone']} only in the file, "
+            f"{count['new']} not in the file, {count['other']} other"
+        )
+        for one in found.differences[:SHOWN]:
+            print(f"{one.file}: {one.text}")
+        if (more := len(found.differences) - SHOWN) > 0:
+            print(f"and {more} more; --json lists all")
+    if found.differences:
+        raise typer.Exit(1)

@@ -4,7 +4,8 @@ A protocol chooses defect images to train on from those of the training part or,
 has none there (MVTec AD, VisA), from those of the test part. Good images stay where they are.
 No other defect image has a part in the model: those outside the test part that are not chosen are
 dropped, with the held-out ones that a set may come with. The chosen leave the test part, and so
-does every test image of a group that is on the training side.
+does every test image of a group that is on the training side. ``third`` alone deals the defect
+images of both parts anew: none that it does not train on is dropped, but tested.
 
 ===================  ===========================================================================
 ``given``            the data set's own split, unchanged
@@ -12,7 +13,8 @@ does every test image of a group that is on the training side.
                      type, the rest from all
 ``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
 ``listed-K``         the K masks that the authors list in a file, put beside train/ (KSDD2)
-``third``            the first third (rounded down) of each type, by file name
+``third``            the first third (rounded down) of each type by file name, of training and test
+                     part together; the rest is tested
 ``full``             every mask of the data set's own training part
 ``full-fold1of5``    for sets without one: groups dealt into five folds; this one is tested, the
                      others train; over the five, every image is tested once
@@ -27,7 +29,7 @@ trains already are chosen first, for they could not be tested anyway.
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,7 @@ from anomaly_u2net.data.images import image_files
 from anomaly_u2net.data.index import few
 from anomaly_u2net.data.mask_lists import listed_masks
 from anomaly_u2net.data.splits import (
+    Unit,
     check_disjoint,
     hash_rank,
     ranked_name,
@@ -82,11 +85,23 @@ def split_by_protocol(
     kept: dict[int, ImageRecord] = {}
     for category in sorted({record.category for record in records}):
         own = {i: record for i, record in enumerate(records) if record.category == category}
-        sides = _deal(own, parsed, seed=seed) if parsed.fold else _choose(own, parsed, seed=seed)
+        if parsed.fold:
+            sides = _deal(own, parsed, seed=seed)
+        elif parsed.kind == "third":
+            sides = _thirds(own)
+        else:
+            sides = _choose(own, parsed, seed=seed)
         sides = _without_shared_groups(sides, category)
         _check_tested(sides.values(), own.values(), category, protocol=protocol)
         kept |= sides
     return [kept[i] for i in sorted(kept)]
+
+
+def choosable(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """The defect images of one category to choose from: of training or, where it has none, of test."""
+    defects = [record for record in records if record.defective]
+    trained = [record for record in defects if record.split == "train"]
+    return trained or [record for record in defects if record.split == "test"]
 
 
 def check_protocol(records: Sequence[ImageRecord]) -> None:
@@ -191,22 +206,18 @@ def _choose(
 ) -> dict[int, ImageRecord]:
     """The records of one category with the chosen masks in training."""
     category = next(iter(own.values())).category
-    defects = {i: record for i, record in own.items() if record.defective}
-    pool = {i: r for i, r in defects.items() if r.split == "train"}
     if protocol.kind == "full":
-        if not pool:
+        if not any(record.defective and record.split == "train" for record in own.values()):
             raise DatasetError(
                 f"category {category!r}: expected masks in the data set's own training part for "
                 f"the protocol full, found none; use full-fold1of{FOLDS} to full-fold{FOLDS}of"
-                f"{FOLDS} (in a benchmark full-folds, for all of them), or some masks, as kshot-10"
+                f"{FOLDS} (all of them in a benchmark, by full), or some masks, as kshot-10"
             )
         return own
-    pool = pool or {i: r for i, r in defects.items() if r.split == "test"}
-    if not pool and protocol.kind != "good_only":
-        raise DatasetError(
-            f"category {category!r}: expected masks to choose from, found no defect image in "
-            "training or test; use good_only, or leave the category out"
-        )
+    choice = set(choosable(own.values()))
+    pool = {i: record for i, record in own.items() if record in choice}
+    if protocol.kind != "good_only":
+        _check_masks(pool, category)
     trained = {r.group for r in own.values() if r.split == "train"} - {None}
 
     def rank(i: int) -> tuple[bool, str, str]:
@@ -243,7 +254,8 @@ def _hard(pool: dict[int, ImageRecord], protocol: Protocol, ranked: list[int]) -
     if protocol.label not in types:
         raise DatasetError(
             f"category {_category(pool)!r}: expected one of its defect types for hard-<type>-"
-            f"{protocol.shots} ({', '.join(types)}), got {protocol.label!r}"
+            f"{protocol.shots} ({', '.join(types)}), got {protocol.label!r}; in a benchmark "
+            f"hard-each-{protocol.shots} is each of them, category by category"
         )
     own = [i for i in ranked if pool[i].label == protocol.label]
     _check_enough(len(own), protocol, category=_category(pool), of=f"masks of {protocol.label!r}")
@@ -262,31 +274,47 @@ def _listed(pool: dict[int, ImageRecord], protocol: Protocol, _: list[int]) -> s
     return chosen
 
 
-def _third(pool: dict[int, ImageRecord], _: Protocol, ranked: list[int]) -> set[int]:
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for i in sorted(ranked, key=lambda i: (pool[i].path.name, str(pool[i].path))):
-        by_label[pool[i].label].append(i)
-    chosen = {i for own in by_label.values() for i in own[: len(own) // 3]}
-    if not chosen:
-        raise DatasetError(
-            f"category {_category(pool)!r}: expected a defect type with 3 masks or more for the "
-            f"protocol third, found {len(pool)} masks in {len(by_label)} types; use kshot-1"
-        )
-    return chosen
-
-
-def _none(_: dict[int, ImageRecord], __: Protocol, ___: list[int]) -> set[int]:
-    return set()
-
-
 #: kind → which of the pool train: (pool, protocol, the pool in random order) → indexes.
 CHOICES: dict[str, Callable[[dict[int, ImageRecord], Protocol, list[int]], set[int]]] = {
     "kshot": _kshot,
     "hard": _hard,
     "listed": _listed,
-    "third": _third,
-    "good_only": _none,
+    "good_only": lambda *_: set(),
 }
+
+
+def _thirds(own: dict[int, ImageRecord]) -> dict[int, ImageRecord]:
+    """The records of one category with the first third of each type in training, the rest in test.
+
+    Groups train whole: first those with good images in training, which could not be tested, then in
+    the order of their first file; each unless one of its types would go beyond its third.
+    """
+    category = next(iter(own.values())).category
+    pool = {i: r for i, r in own.items() if r.defective and r.split in ("train", "test")}
+    _check_masks(pool, category)
+    trained = {r.group for r in own.values() if not r.defective and r.split == "train"} - {None}
+
+    def order(unit: Unit) -> tuple[bool, tuple[str, str]]:
+        paths = [pool[i].path for i in unit.indexes]
+        could_be_tested = pool[unit.indexes[0]].group not in trained
+        return could_be_tested, min((path.name, str(path)) for path in paths)
+
+    units = units_of(pool, pool, seed=0)  # that seed orders them; here their files do
+    third = {label: n // 3 for label, n in Counter(r.label for r in pool.values()).items()}
+    taken: Counter[str] = Counter()
+    chosen: set[int] = set()
+    for unit in sorted(units, key=order):
+        if all(taken[label] + n <= third[label] for label, n in unit.labels.items()):
+            taken.update(unit.labels)
+            chosen.update(unit.indexes)
+    if not chosen:
+        raise DatasetError(
+            f"category {category!r}: expected masks within a third of their defect type for the "
+            f"protocol third, found {len(pool)} masks in {len(third)} types and {len(units)} groups "
+            "or images without one; use kshot-1"
+        )
+    sides = {i: replace(r, split="train" if i in chosen else "test") for i, r in pool.items()}
+    return {i: sides.get(i, r) for i, r in own.items() if i in sides or not r.defective}
 
 
 def _deal(own: dict[int, ImageRecord], protocol: Protocol, *, seed: int) -> dict[int, ImageRecord]:
@@ -334,6 +362,14 @@ def _log_left(category: str, leave: Sequence[ImageRecord], why: str) -> None:
         logger.warning(
             "category %r: %d good and %d defective test images leave the test, because they %s",
             *(category, len(leave) - defective, defective, why),
+        )
+
+
+def _check_masks(pool: Mapping[int, ImageRecord], category: str) -> None:
+    if not pool:
+        raise DatasetError(
+            f"category {category!r}: expected masks to choose from, found no defect image in "
+            "training or test; use good_only, or leave the category out"
         )
 
 

@@ -33,18 +33,22 @@ def write_split(path: str | Path, records: Iterable[ImageRecord], *, root: str |
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LABELLED if labelled else COLUMNS)
         for record in records:
-            writer.writerow(
-                (
-                    _relative(record.path, root),
-                    record.category,
-                    record.split,
-                    record.label,
-                    _relative(record.mask, root) if record.mask else "",
-                    record.group or "",
-                    sha256_file(record.path),
-                    *([record.mask_values] if labelled else []),
-                )
-            )
+            cells = split_cells(record, root=root)
+            writer.writerow(cells if labelled else cells[: len(COLUMNS)])
+
+
+def split_cells(record: ImageRecord, *, root: Path) -> list[str]:
+    """What ``write_split`` writes of one record, under the columns ``LABELLED``."""
+    return [
+        _relative(record.path, root),
+        record.category,
+        record.split,
+        record.label,
+        _relative(record.mask, root) if record.mask else "",
+        record.group or "",
+        sha256_file(record.path),
+        record.mask_values,
+    ]
 
 
 def read_split(
@@ -64,7 +68,7 @@ def read_split(
     path, root = Path(path), Path(root)
     records: list[ImageRecord] = []
     changed: list[str] = []
-    for line, row in enumerate(_rows(path), start=2):
+    for line, row in enumerate(split_rows(path), start=2):
         record = _record(row, root, where=f"{path}, line {line}")
         if only not in (None, record.split) or category not in (None, record.category):
             continue
@@ -86,7 +90,7 @@ def read_split(
 
 def listed_files(path: str | Path) -> list[tuple[str, str, str]]:
     """(file below the root, category, split) of every row; the images need not be there."""
-    return [(file, category, split) for file, category, split, *_ in _rows(Path(path))]
+    return [(file, category, split) for file, category, split, *_ in split_rows(path)]
 
 
 def training_hashes(path: str | Path) -> set[str]:
@@ -94,11 +98,15 @@ def training_hashes(path: str | Path) -> set[str]:
 
     Needs only the CSV, not the images. Raises ``DatasetError`` when it is not such a CSV.
     """
-    return {row[SHA256] for row in _rows(Path(path)) if row[2] != "test"}
+    return {row[SHA256] for row in split_rows(path) if row[2] != "test"}
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """The lines of a split's CSV below the header."""
+def split_rows(path: str | Path) -> list[list[str]]:
+    """The lines of a split's CSV below the header, whatever lies under the root.
+
+    Raises ``DatasetError`` when it is not such a CSV.
+    """
+    path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]

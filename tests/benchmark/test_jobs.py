@@ -190,19 +190,49 @@ def test_the_numbers_of_a_cell_are_those_of_evaluate(
         assert np.array_equal(loaded.samples[name].samples, one.samples, equal_nan=True)
 
 
+def test_each_type_trains_in_turn_in_its_own_category_alone(
+    both: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
+) -> None:
+    """plate has a second type, darker, and sheet has not."""
+    truth = data / "plate" / "ground_truth"
+    shutil.copytree(truth / "spot", truth / "scratch")
+    for part in ("train", "test"):
+        folder = data / "plate" / part / "scratch"
+        folder.mkdir()
+        for path in (data / "plate" / part / "spot").iterdir():
+            Pillow.fromarray(read_image(path) // 2).save(folder / path.name)
+    under = {"hard-each-2": {"train.steps": 4}}
+    ours = both.methods["ours"].model_copy(update={"under": under})
+    changes = {"protocols": ["hard-each-2"], "seeds": [0], "methods": {"ours": ours}}
+    bench = both.model_copy(update=changes)
+    found = plan_jobs(bench, tmp_path / "out")
+    assert [(job.category, job.protocol) for job in found] == [
+        *(("plate", "hard-scratch-2"), ("plate", "hard-spot-2")),
+    ]
+    assert {job.spec.train.steps for job in found if isinstance(job.spec, Recipe)} == {4}
+    table = run_benchmark(bench, tmp_path / "out")
+    assert trained == [f"plate, hard-{label}-2, ours, seed 0" for label in ("scratch", "spot")]
+    (row,) = table.rows
+    assert (row.seeds, row.over) == ((0,), "2 types")
+    assert row.notes == ("left out: sheet, spot: no other type to test",)
+    values = [cell.numbers["pixel_ap"].value for cell in table.cells]  # type: ignore[union-attr]
+    assert row.numbers["pixel_ap"].value == pytest.approx(sum(values) / 2)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("protocol", ["full", "full-folds"])
 def test_all_folds_of_a_set_without_masks_in_training(
-    bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path
+    bench: BenchmarkFile, data: Path, trained: list[str], tmp_path: Path, protocol: str
 ) -> None:
     for place in (data / "plate" / "train" / "spot").iterdir():
         place.rename(data / "plate" / "test" / "spot" / place.name)
     (data / "plate" / "train" / "spot").rmdir()
     methods = {"ours": bench.methods["ours"]}
-    folds = {"protocols": ["full-folds"], "seeds": [0], "methods": methods}
+    folds = {"protocols": [protocol], "seeds": [0], "methods": methods}
     table = run_benchmark(bench.model_copy(update=folds), tmp_path / "out")
     assert trained == [f"plate, full-fold{fold}of5, ours, seed 0" for fold in range(1, 6)]
     assert {job.error for job in table.cells} == {None}
     (row,) = table.rows
-    assert (row.protocol, row.seeds, row.notes) == ("full-folds", (0,), ())
+    assert (row.protocol, row.seeds, row.notes, row.over) == (protocol, (0,), (), "5 folds")
     tested = [
         record.path
         for path in (tmp_path / "out").glob("plate/*/ours-seed0/split.csv")

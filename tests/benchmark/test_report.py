@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from anomaly_u2net.benchmark import BenchmarkFile, BenchmarkTable
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.report import NUMBERS, SMALL, Mean, make_table
+from anomaly_u2net.benchmark.rows import RowSplits
 from anomaly_u2net.benchmark.writers import header, latex, line, to_csv, to_latex, to_markdown
 from anomaly_u2net.evaluation import Measured
 from anomaly_u2net.metrics import (
@@ -87,7 +88,7 @@ def cells() -> list[Outcome]:
 
 
 def table_of(found: list[Outcome]) -> BenchmarkTable:
-    return make_table(BENCH, found, categories=2)
+    return make_table(BENCH, {"given": RowSplits((("x", "given"), ("y", "given")))}, found)
 
 
 def test_means_over_categories_then_seeds() -> None:
@@ -178,7 +179,9 @@ def test_folds_are_one_row_with_their_mean() -> None:
         for fold in range(1, 6 - seed)
         for method, better in (("ours_1 & co", 1), ("B", 0))
     ]  # fmt: skip
-    table = make_table(bench, made, categories=1)
+    names = tuple(("x", f"full-fold{fold}of5") for fold in range(1, 6))
+    splits = {"full-folds": RowSplits(names, over="5 folds")}
+    table = make_table(bench, splits, made)
     ours, a, b = table.rows
     assert ours.numbers["pixel_ap"] == Mean(
         0.5, pytest.approx(math.sqrt(10) / 16), pytest.approx(0.4375), pytest.approx(0.5625)
@@ -190,7 +193,44 @@ def test_folds_are_one_row_with_their_mean() -> None:
     assert dict(zip(header(), line(ours), strict=True))["seeds"] == "1 × 5 folds"
     assert "## full-folds\n\nx: 1 good and 1 defective in test\n" in to_markdown(table)
     other = [replace(c, split_hash="?") if c is made[3] else c for c in made]
-    assert "x, seed 0, fold 2: make" in make_table(bench, other, categories=1).rows[0].notes[1]
+    assert "x, seed 0, fold 2: make" in make_table(bench, splits, other).rows[0].notes[1]
+
+
+def test_types_count_within_their_category_and_categories_alike() -> None:
+    """x: 0.25 and 0.75, so 0.5; y: 1.0. The mean over categories is 0.75, over cells 2 / 3."""
+    bench = BENCH.model_copy(update={"protocols": ["hard-each-2"], "published": []})
+    values = {("x", "cut"): 0.25, ("x", "dent"): 0.75, ("y", "rust"): 1.0}
+    cells_of = tuple((category, f"hard-{label}-2") for category, label in values)
+    left_out = ("z, scratch: 1 masks",)
+    splits = {"hard-each-2": RowSplits(cells_of, "3 types", left_out)}
+    made = [
+        cell(
+            *(method, seed, category, ap - worse / 8),
+            protocol=f"hard-{label}-2", split_hash=f"{label}{seed}",
+            images={"test": [3, len(label)]},
+        )
+        for seed in (0, 1)
+        for (category, label), ap in values.items()
+        for method, worse in (("ours_1 & co", 0), ("B", 1))
+        if (method, seed, label) != ("B", 1, "dent")
+    ]  # fmt: skip
+    table = make_table(bench, splits, made)
+    ours, _, b = table.rows
+    # Limits: those of the types of x are averaged (± 1/16), x and y are independent.
+    half = math.sqrt(2) / 32
+    low, high = pytest.approx(0.75 - half), pytest.approx(0.75 + half)
+    assert ours.numbers["pixel_ap"] == Mean(0.75, 0.0, low, high)
+    assert b.numbers["pixel_ap"].value == 0.625  # type: ignore[union-attr]
+    assert (ours.seeds, b.seeds) == ((0, 1), (0,))
+    assert ours.notes == ("left out: z, scratch: 1 masks",)
+    assert b.notes == ("left out: z, scratch: 1 masks", "not run yet: 1 of 6 cells")
+    assert ours.differences["pixel_ap"] == Mean(0.125, None, pytest.approx(0.125), 0.125)
+    assert dict(zip(header(), line(ours), strict=True))["seeds"] == "2 × 3 types"
+    text = "x, hard-cut-2: 3 good and 3 defective in test; y, hard-rust-2: 3 good and 4 defective"
+    assert f"## hard-each-2\n\n{text} in test\n" in to_markdown(table)
+    other = [replace(c, split_hash="?") if c is made[3] else c for c in made]
+    note = make_table(bench, splits, other).rows[0].notes[1]
+    assert "x, seed 0, hard-dent-2: make" in note
 
 
 def test_kept_resamples_say_what_the_paired_bootstrap_says() -> None:

@@ -113,3 +113,88 @@ def test_publish(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
     assert {"full-leave-seed0.csv", "index-leave.csv", "index.csv"} < {
         p.name for p in out.iterdir()
     }
+
+
+def test_a_published_split_is_checked_against_the_data(
+    cli: Cli, own_data: Path, tmp_path: Path
+) -> None:
+    """A whole file, the chosen masks alone, and those with the tested images."""
+    whole, splits = tmp_path / "whole.csv", tmp_path / "splits"
+    by = ("--protocol", "kshot-2")
+    assert cli("data", "split", own_data, *by, "--out", whole)[0] == 0
+    for choice in ("keep", "leave"):
+        command = ("data", "publish", own_data, *by, "--out", splits, "--seeds", 1)
+        assert cli(*command, "--near-copies", choice)[0] == 0
+    files = {
+        whole: (44, "keep"),
+        splits / "kshot-2-seed0.csv": (4, "keep"),
+        splits / "kshot-2-leave-seed0.csv": (16, "leave"),
+    }
+    for file, (images, choice) in files.items():
+        before = file.read_bytes()
+        command = ("data", "split", own_data, *by, "--near-copies", choice, "--check", file)
+        code, printed, err = cli(*command)
+        assert code == 0, err
+        made = "kshot-2 with seed 0" + " without near copies" * (choice == "leave")
+        assert printed.replace("\n", "") == f"{file}: {images} images, as {made} from {own_data}"
+        code, printed, _ = cli(*command, "--json")
+        assert (code, json.loads(printed)) == (0, {"images": images, "differences": []})
+        code, printed, _ = cli(*command, "--seed", 1)
+        assert code == 1
+        assert f"{images} images, not as kshot-2 with seed 1" in printed
+        assert file.read_bytes() == before
+
+
+def test_what_a_split_that_is_checked_holds_otherwise_is_named(
+    cli: Cli, own_data: Path, tmp_path: Path, write_png: Write
+) -> None:
+    file = tmp_path / "full.csv"
+    by = ("data", "split", own_data, "--protocol", "full")
+    assert cli(*by, "--out", file)[0] == 0
+    train, test = own_data / "plate" / "train" / "good", own_data / "plate" / "test"
+    (train / "train_good_1.png").unlink()
+    (test / "good" / "test_good_0.png").rename(train / "moved.png")
+    write_png(read_image(test / "spot" / "test_spot_1.png") // 2, test / "spot" / "test_spot_1.png")
+    lines = file.read_text().replace("plate/test/spot/test_spot_0.png,plate,test,spot", "{},spat")
+    file.write_text(lines.replace("{}", "plate/test/spot/test_spot_0.png,plate,train"))
+    code, printed, _ = cli(*by, "--check", file)
+    assert code == 1
+    told = printed.splitlines()
+    assert "2 only in the file, 1 not in the file, 2 other" in printed
+    assert told[-5:] == [
+        "plate/test/good/test_good_0.png: only in the file: test, good",
+        "plate/train/good/train_good_1.png: only in the file: train, good",
+        "plate/train/good/moved.png: not in the file: train, good",
+        "plate/test/spot/test_spot_0.png: split train, now test; label spat, now spot",
+        next(line for line in told if line.startswith("plate/test/spot/test_spot_1.png: sha256 ")),
+    ]
+    code, printed, _ = cli(*by, "--check", file, "--json")
+    found = json.loads(printed)["differences"]
+    assert (code, [one["kind"] for one in found]) == (1, ["gone", "gone", "new", "other", "other"])
+    for number in range(12):
+        (train / f"train_good_{number}.png").unlink(missing_ok=True)
+    _, printed, _ = cli(*by, "--check", file)
+    assert printed.splitlines()[-1].startswith("and ")
+    assert printed.endswith("more; --json lists all\n")
+
+
+def test_what_cannot_be_checked(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none.csv"
+    by = ("data", "split", tiny_data, "--protocol", "full")
+    for text, told in (
+        (None, "expected a split as CSV, could not read it"),
+        ("a,b\n", "expected the columns file,category,split"),
+    ):
+        if text is not None:
+            none.write_text(text)
+        code, _, err = cli(*by, "--check", none)
+        assert (code, told in err) == (3, True)
+    assert cli(*by, "--out", none)[0] == 0
+    none.write_text(none.read_text() + none.read_text().splitlines()[1] + "\n")
+    code, _, err = cli(*by, "--check", none)
+    assert code == 3
+    assert "expected every image once, found 1 twice" in err
+    for more, got in (((), "neither"), (("--out", none, "--check", none), "both")):
+        code, _, err = cli(*by, *more)
+        assert code == 3
+        assert f"expected --out FILE to write, or --check FILE to compare, got {got}" in err

@@ -113,6 +113,55 @@ def test_the_first_third_by_file_name() -> None:
     assert sides(split)["test", "hole"] == 2  # a third of two is none
 
 
+def test_the_rest_of_a_third_is_tested_wherever_it_lay() -> None:
+    """Of 14 cuts, 6 dents and 5 holes in both parts; none is on neither side."""
+    records = TRAINED + images(2, "cut", "calibration")
+    split = split_by_protocol(records, "third", seed=0)
+    assert sides(split) == {
+        ("train", "good"): 20,
+        ("train", "cut"): 4,
+        ("train", "dent"): 2,
+        ("train", "hole"): 1,
+        ("test", "good"): 6,
+        ("test", "cut"): 10,
+        ("test", "dent"): 4,
+        ("test", "hole"): 4,
+    }
+    assert [r.path for r in split] == [r.path for r in TRAINED]  # held-out defects alone are not
+    # test000.png … come before train000.png …, of whichever part
+    chosen = {(r.label, r.path.name) for r in split if r.split == "train" and r.defective}
+    expected = {("cut", f"test00{i}.png") for i in range(4)} | {("hole", "test000.png")}
+    assert chosen == expected | {("dent", "train000.png"), ("dent", "train001.png")}
+
+
+def test_groups_of_a_third_train_whole_in_the_order_of_their_first_file() -> None:
+    """A third of 12 cuts is 4: a (0, 11) and c (2, 10) train; b (1, 3, 4) would be 5."""
+    names = {"a": (0, 11), "b": (1, 3, 4), "c": (2, 10)}
+    groups = {f"train{i:03d}.png": group for group, own in names.items() for i in own}
+    cuts = [replace(r, group=groups.get(r.path.name)) for r in images(12, "cut")]
+    records = images(5) + cuts + images(3, "good", "test")
+    split = split_by_protocol(records, "third", seed=0)
+    chosen = {r.path.name for r in split if r.split == "train" and r.defective}
+    assert chosen == {f"train{i:03d}.png" for i in (0, 2, 10, 11)}
+    assert len(split) == len(records)
+    # b's good image trains: b comes first, then a would be 5, and of what follows 5 alone is 1.
+    shared = [replace(records[0], group="b"), *records[1:]]
+    split = split_by_protocol(shared, "third", seed=0)
+    chosen = {r.path.name for r in split if r.split == "train" and r.defective}
+    assert chosen == {f"train{i:03d}.png" for i in (1, 3, 4, 5)}
+    assert len(split) == len(shared)
+
+
+def test_a_group_of_two_types_trains_while_neither_goes_beyond_its_third() -> None:
+    both = [replace(r, group="a") for r in (*images(2, "cut"), *images(1, "dent"))]
+    rest = images(8, "cut")[2:] + images(3, "good", "test") + images(3, "dent")[1:]
+    split = split_by_protocol(images(5) + both + rest, "third", seed=0)
+    assert {r.group for r in split if r.split == "train" and r.defective} == {"a"}
+    split = split_by_protocol(images(5) + both + rest[:-1], "third", seed=0)
+    assert sides(split)["test", "dent"] == 2  # a third of two is none, so the group is tested
+    assert sides(split)["train", "cut"] == 2  # the next two
+
+
 def test_good_only_uses_no_mask_and_tests_every_defect() -> None:
     assert split_by_protocol(TESTED, "good_only", seed=0) == TESTED
     split = split_by_protocol(TRAINED, "good_only", seed=0)
@@ -278,6 +327,9 @@ def test_any_split_is_disjoint_and_does_not_depend_on_order(
         split = split_by_protocol(records, protocol, seed=seed)
     except DatasetError:  # groups took all good or all defective images out of the test
         assume(False)
+    if protocol == "third":  # nothing is lost but what shares a group with the other side
+        trained = {r.group for r in split if r.split == "train"} - {None}
+        assert {r.group for r in records if r.path not in {s.path for s in split}} <= trained
     tested = {r.group for r in split if r.split == "test"} - {None}
     assert not tested & {r.group for r in split if r.split != "test"}
     assert len(split) == len({r.path for r in split})
@@ -355,10 +407,22 @@ def test_one_mask_stays_in_training_when_parts_are_held_out() -> None:
         (TESTED, "kshot-17", "found 6 and 0; choose fewer masks, as kshot-10"),
         (images(4) + images(4, "good", "test"), "kshot-1", "'bolt': expected masks .* use good_on"),
         (TESTED, "hard-hole-3", "expected at least 3 masks of 'hole' to train on, found 2"),
-        (TESTED, "hard-rust-1", r"\(cut, dent, hole\), got 'rust'"),
-        (TESTED, "full", "expected masks in the data set's own training part .* full-fold1of5"),
+        (TESTED, "hard-rust-1", r"\(cut, dent, hole\), got 'rust'; in a benchmark hard-each-1 is"),
+        (
+            TESTED,
+            "full",
+            "in the data set's own training part .* full-fold1of5 .* benchmark, by full",
+        ),
         (TRAINED, "full-fold1of5", "that split is its supervised one; use the protocol full"),
-        (images(4) + images(2, "cut", "test"), "third", "found 2 masks in 1 types; use kshot-1"),
+        (
+            *(images(4) + images(2, "cut", "test"), "third"),
+            "'bolt': expected masks within a third .* found 2 masks in 1 types and 2 groups .*kshot-1",
+        ),
+        (images(4) + images(4, "good", "test"), "third", "'bolt': expected masks .* use good_on"),
+        (
+            *(images(4) + images(9, "cut", "test", group="a"), "third"),
+            "found 9 masks in 1 types and 1 groups",
+        ),
         (images(4) + images(4, "good", "test"), "good_only", "found 4 and 0"),
     ],
 )
@@ -438,3 +502,16 @@ def test_sequences_of_bsdata_that_train_are_not_tested() -> None:
     tested = {r.path.stem for r in split if r.split == "test" and r.defective}
     assert tested == {r["file"] for r in expected}
     assert len(tested) == 95
+
+
+@pytest.mark.skipif(not DATA, reason="set ANOMALY_U2NET_DATA to the folder of magnetic_tile/")
+def test_a_third_of_magnetic_tile_leaves_no_image_on_neither_side() -> None:
+    records = index_dataset(Path(str(DATA)) / "magnetic_tile", card="magnetic_tile")
+    split = split_by_protocol(records, "third", seed=0)
+    check_protocol(split)
+    assert len(split) == len(records)
+    every = Counter(r.label for r in records if r.defective)
+    trained = Counter(r.label for r in split if r.split == "train" and r.defective)
+    assert {label: trained[label] - n // 3 for label, n in every.items()} == {
+        "blowhole": 0, "uneven": 0, "break": 0, "crack": 0, "fray": 0
+    }  # fmt: skip

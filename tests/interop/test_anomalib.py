@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 pytest.importorskip("anomalib")
 torch = pytest.importorskip("torch")
 
-from anomalib.data import Folder, ImageBatch, PredictDataset  # noqa: E402
+from anomalib.data import Folder, ImageBatch, MVTecAD, PredictDataset  # noqa: E402
 from anomalib.engine import Engine  # noqa: E402
 from anomalib.models import Padim  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 from anomaly_u2net.calibration import Calibration, Terms  # noqa: E402
 from anomaly_u2net.data.images import read_image  # noqa: E402
@@ -369,6 +370,22 @@ def test_other_models_and_other_data_are_refused(tiny_data: Path, tmp_path: Path
     folder = Folder("plate", "train/good", root=root, abnormal_dir="test/spot")
     with pytest.raises(DatasetError, match="expected SupervisedFolder as the data module, got Fol"):
         engine(tmp_path).fit(U2Net(RECIPE), datamodule=folder)
+
+    # What would fail in its own setup is not read at all, and what would be downloaded is not.
+    class Unread(Folder):
+        def prepare_data(self) -> None:
+            raise AssertionError
+
+        setup = prepare_data  # type: ignore[assignment]
+
+    unread = Unread("plate", "train/none", root=root, abnormal_dir="test/none")
+    with pytest.raises(DatasetError, match="as the data module, got Unread: anomalib's own leave"):
+        engine(tmp_path).fit(U2Net(RECIPE), datamodule=unread)
+    with pytest.raises(DatasetError, match="as the data module, got MVTecAD"):
+        engine(tmp_path).train(U2Net(RECIPE), datamodule=MVTecAD(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(DatasetError, match="as the data module, got NoneType"):
+        engine(tmp_path).fit(U2Net(RECIPE), train_dataloaders=DataLoader([0]))
     padim = Padim(pre_trained=False)
     with pytest.raises(InputError, match="expected U2Net as the model of SupervisedFolder, got P"):
         engine(tmp_path).fit(padim, datamodule=SupervisedFolder(str(root)))

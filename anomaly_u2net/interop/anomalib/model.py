@@ -18,6 +18,7 @@ from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.metrics import Evaluator
 from anomalib.models import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -128,10 +129,17 @@ class U2Net(AnomalibModule):
         val, test = ([k(prefix=p, undefined="nan") for k in kinds] for p in ("val_", ""))
         return Evaluator(val_metrics=val, test_metrics=test)
 
-    def setup(self, stage: str) -> None:
-        """Before training: take over the data module's recipe and split, and start the weights."""
-        if stage != "fit":
-            return
+    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+        """As every model's; before training it refuses a data module that is not ours.
+
+        It is the first of the hooks: later ones come after the data module has downloaded and read
+        its images, and then that module's errors stand in the way.
+        """
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self._data_module()
+        return super().configure_callbacks()
+
+    def _data_module(self) -> SupervisedFolder:
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, SupervisedFolder):
             raise DatasetError(
@@ -139,6 +147,13 @@ class U2Net(AnomalibModule):
                 "anomalib's own leave defects with masks out of training; use "
                 "--data anomaly_u2net.interop.anomalib.SupervisedFolder"
             )
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Before training: take over the data module's recipe and split, and start the weights."""
+        if stage != "fit":
+            return
+        data = self._data_module()
         _warn_of_unused(data.recipe)
         keep_freed_memory()
         if self.terms is not None:
