@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +68,7 @@ def benchmark(
         if bench.name not in lacking:
             check_benchmark(bench, out / bench.name)
     tables = []
-    with show.progress() as bar:
+    with _sigterm_as_ctrl_c(), show.progress() as bar:
         for bench in benches:
             if bench.name in lacking:
                 tables.append(table_without_images(bench, lacking[bench.name]))
@@ -87,6 +90,16 @@ def benchmark(
             print(f"written: {out / table.name / 'benchmark.md'} (and .csv, .tex, .json)")
     if not any(row.seeds for table in tables for row in table.rows):
         raise typer.Exit(NOTHING)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Within, SIGTERM stops the command as Ctrl-C does: the processes of the cells end first."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print(table: BenchmarkTable) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +173,38 @@ def test_no_cell_finished(cli: Cli, asked: dict[str, Any], file: Path, tmp_path:
     code, out, _ = cli("benchmark", file, "--out", tmp_path / "out")
     assert code == 3
     assert "n/a: needs /gone.pth: no such weights file" in " ".join(out.split())
+
+
+def test_sigterm_ends_the_cell_as_ctrl_c_does(
+    file: Path, tmp_path: Path, this_package: dict[str, str]
+) -> None:
+    """The command's output ends once nobody is left who could write there."""
+    script = """
+        import os, sys, threading
+        from anomaly_u2net.benchmark import pool
+        from anomaly_u2net.cli.main import main
+
+        def for_ever(job):
+            print(os.getpid(), flush=True)
+            threading.Event().wait()
+
+        pool.execute = for_ever
+        if __name__ == "__main__":
+            main(["benchmark", *sys.argv[1:]])
+    """
+    path = tmp_path / "command.py"
+    path.write_text(textwrap.dedent(script))
+    command = [sys.executable, path, file, "--out", tmp_path / "out"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=this_package, text=True, **pipes) as main:
+        assert main.stdout is not None
+        worker = int(main.stdout.readline())
+        assert worker != main.pid
+        main.terminate()
+        try:
+            out, err = main.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
+    assert (main.returncode, out) == (130, "")
+    assert err.endswith("anomaly-u2net: interrupted\n")
