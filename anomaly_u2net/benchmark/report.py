@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from anomaly_u2net.benchmark.means import Mean, difference, over_seeds
 from anomaly_u2net.benchmark.methods import BenchmarkFile, splits_of
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.scores import TESTED
-from anomaly_u2net.evaluation.table import Measured, Number, mean_limits, mean_of
+from anomaly_u2net.evaluation.table import Number
 from anomaly_u2net.files import sha256_json, write_json, write_text
-from anomaly_u2net.metrics import sampled_difference
 from anomaly_u2net.metrics.intervals import MIN_GROUPS
 
 #: The numbers of a row and their titles; those of ``SMALL`` again at 256².
@@ -38,20 +38,6 @@ COSTS = {
     "milliseconds": ("ms per image", ".0f"),
     "gib": ("GiB", ".1f"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A number over S seeds, or seeds and folds. std: S - 1 in the denominator, None for one seed.
-
-    low, high: the mean over seeds of the 95 % limits of each: as if the seeds, which share test
-    images, all erred together, so rather too wide than too narrow.
-    """
-
-    value: float
-    std: Number = None
-    low: Number = None
-    high: Number = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +64,16 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         parts = {
             name: {key: one and _plain(one) for key, one in getattr(self, name).items()}
-            for name in ("numbers", "small", "differences")
+            for name in ("numbers", "small")
         }
+        differences = {n: one and _plain(one) | {"p": one.p} for n, one in self.differences.items()}
         plain = ("protocol", "method", "peer", "start", "costs", "published")
         return {
             **{name: getattr(self, name) for name in plain},
             "seeds": list(self.seeds),
             "notes": list(self.notes),
             **parts,
+            "differences": differences,
         }
 
 
@@ -188,8 +176,8 @@ def _row(row: Row, cells: Sequence[Outcome], *, per_seed: int, planned: int) -> 
         row,
         start=", ".join(sorted({cell.start for cell in whole})),
         seeds=tuple(sorted(seeds)),
-        numbers={n: _over_seeds(n, whole, "numbers") for n in NUMBERS},
-        small={n: _over_seeds(n, whole, "small") for n in SMALL},
+        numbers={n: over_seeds([(c.repeat, c.numbers[n]) for c in whole]) for n in NUMBERS},
+        small={n: over_seeds([(c.repeat, c.small[n]) for c in whole]) for n in SMALL},
         costs=_costs(whole),
         notes=tuple(notes),
     )
@@ -209,26 +197,6 @@ def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict
         return dict(rows)
     note = f"not on the same images as other methods: {'; '.join(places)}: make these cells anew"
     return {name: replace(row, notes=(*row.notes, note)) for name, row in rows.items()}
-
-
-def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:
-    found = [
-        mean_of([getattr(cell, part)[name] for cell in cells if cell.repeat == repeat])
-        for repeat in sorted({cell.repeat for cell in cells})
-    ]
-    return _mean(found)
-
-
-def _mean(found: Sequence[Measured | None]) -> Mean | None:
-    """Over seeds; None when a number is undefined with any of them."""
-    known = [one for one in found if one is not None]
-    if not known or len(known) < len(found):
-        return None
-    values = [one.value for one in known]
-    lows = [one.low for one in known if one.low is not None]
-    highs = [one.high for one in known if one.high is not None]
-    limits = (mean(lows), mean(highs)) if len(lows) == len(highs) == len(known) else (None, None)
-    return Mean(mean(values), stdev(values) if len(values) > 1 else None, *limits)
 
 
 def _costs(cells: Sequence[Outcome]) -> dict[str, Number]:
@@ -256,7 +224,7 @@ def _best(rows: Mapping[str, Row]) -> dict[str, str]:
 
 def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome]) -> Row:
     differences = {
-        name: _difference(name, row, best[name], cells)
+        name: difference(name, row.method, best[name], cells, seeds=row.seeds)
         for name in TESTED
         if name in best and best[name] != row.method and row.seeds
     }
@@ -268,42 +236,6 @@ def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome
         "of good or of defective test images in a category, or too little memory to resample"
     )
     return replace(row, differences=differences, notes=(*row.notes, note))
-
-
-def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mean | None:
-    """The method's number minus the peer's: by category, seed and fold, over the same resamples.
-
-    Without limits where a category or a seed has none.
-    """
-    by_key = {(c.method, c.category, c.repeat): c for c in cells if c.error is None}
-    found: list[Measured | None] = []
-    for repeat in sorted({c.repeat for c in cells if c.seed in row.seeds}):
-        categories = sorted({c.category for c in cells if c.repeat == repeat})
-        pairs = [
-            _pair(name, by_key.get((row.method, c, repeat)), by_key.get((peer, c, repeat)))
-            for c in categories
-        ]
-        known = [d for d in pairs if d is not None]
-        if len(known) < len(pairs):
-            continue  # the peer lacks this seed, or the number is undefined: nothing to pair
-        limits = [
-            (d.value, d.low, d.high) for d in known if d.low is not None and d.high is not None
-        ]
-        low, high = mean_limits(limits) if len(limits) == len(known) else (None, None)
-        found.append(Measured(mean(d.value for d in known), low, high))
-    return _mean(found)
-
-
-def _pair(name: str, one: Outcome | None, other: Outcome | None) -> Measured | None:
-    """The difference on the same images; its limits where both numbers were resampled."""
-    if one is None or other is None or one.split_hash != other.split_hash:
-        return None
-    a, b = one.samples.get(name), other.samples.get(name)
-    if a is not None and b is not None:
-        found = sampled_difference(a, b)
-        return Measured(found.value, found.low, found.high)
-    x, y = one.numbers.get(name), other.numbers.get(name)
-    return None if x is None or y is None else Measured(x.value - y.value)
 
 
 def _plain(one: Mean) -> dict[str, Number]:

@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 
+from anomaly_u2net.benchmark.means import Mean
 from anomaly_u2net.benchmark.methods import ALL_FOLDS, splits_of
-from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Mean, Row
+from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Row
 from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.benchmark.table import escape
 from anomaly_u2net.evaluation.table import LEVEL, RESAMPLES, Number
@@ -86,23 +87,30 @@ def to_markdown(table: BenchmarkTable) -> str:
 
 
 def to_csv(table: BenchmarkTable) -> str:
-    """Numbers in full: a line per cell (``kind`` cell), per row (mean), and per publication."""
+    """Numbers in full: a line per cell (``kind`` cell), per row (mean), and per publication.
+
+    split_hash: of a cell its own, of a mean the protocol's, whose first 12 digits the Markdown says.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     ends = ("", "_std", "_low", "_high")
     names = [*NUMBERS, *(f"{name}_difference" for name in TESTED), *(f"{n}_256" for n in SMALL)]
     first = ["kind", "protocol", "method", "category", "seed", "peer", "start"]
     columns = [f"{name}{end}" for name in names for end in ends]
-    writer.writerow([*first, *columns, *COSTS, "split_hash", "model_hash", "note"])
+    tests = [f"{name}_difference_p" for name in TESTED]
+    writer.writerow([*first, *columns, *tests, *COSTS, "split_hash", "model_hash", "note"])
     for row in table.rows:
         kind = "published" if row.published else "mean"
-        means = [row.numbers.get(n) for n in NUMBERS] + [row.differences.get(n) for n in TESTED]
+        differences = [row.differences.get(n) for n in TESTED]
+        means = [row.numbers.get(n) for n in NUMBERS] + differences
         means += [row.small.get(n) for n in SMALL]
         note = row.published or "; ".join(row.notes)
         seeds = " ".join(map(str, row.seeds))
         named = [kind, row.protocol, row.method, "", seeds, row.peer, row.start]
+        ps = [_full(one.p if one else None) for one in differences]
         costs = [_full(row.costs.get(name)) for name in COSTS]
-        writer.writerow([*named, *_fields(means), *costs, "", "", note])
+        splits = "" if row.published else table.hashes[row.protocol] or "n/a"
+        writer.writerow([*named, *_fields(means), *ps, *costs, splits, "", note])
     peers = {row.method: row.peer for row in table.rows if not row.published}
     for cell in table.cells:
         found = [cell.numbers.get(n) for n in NUMBERS] + [None] * len(TESTED)
@@ -110,9 +118,10 @@ def to_csv(table: BenchmarkTable) -> str:
         means = [None if n is None else Mean(n.value, None, n.low, n.high) for n in found]
         named = ["cell", cell.protocol, cell.method, cell.category, cell.seed]
         named += [peers[cell.method], cell.start]
+        ps = ["n/a"] * len(TESTED)
         costs = [_full(cell.costs.get(name)) for name in COSTS]
         hashes = [cell.split_hash, cell.model_hash]
-        writer.writerow([*named, *_fields(means), *costs, *hashes, cell.reason])
+        writer.writerow([*named, *_fields(means), *ps, *costs, *hashes, cell.reason])
     return file.getvalue()
 
 
