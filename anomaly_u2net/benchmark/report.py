@@ -37,6 +37,7 @@ COSTS = {
     "steps": ("steps", ".0f"),
     "milliseconds": ("ms per image", ".0f"),
     "gib": ("GiB", ".1f"),
+    "gpu_gib": ("GPU GiB", ".1f"),
 }
 
 
@@ -203,7 +204,7 @@ def _costs(cells: Sequence[Outcome]) -> dict[str, Number]:
     found: dict[str, Number] = {}
     for name in COSTS:
         values = [value for cell in cells if (value := cell.costs.get(name)) is not None]
-        of = max if name in ("milliseconds", "gib") else mean
+        of = max if name in ("milliseconds", "gib", "gpu_gib") else mean
         found[name] = of(values) if len(values) == len(cells) else None
     return found
 

@@ -67,7 +67,8 @@ def caption(table: BenchmarkTable) -> str:
         "resamples; an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
         "which favours it. F1-max: at the best threshold for these images, an upper bound. "
         "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
-        "thread, with resizing. GiB: the largest process, libraries included. "
+        "thread, with resizing. GiB: the largest process, libraries included; GPU GiB: the most that "
+        "torch's tensors held there, n/a on a CPU. "
     ) + " ".join(
         f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
         + (f", best peer {_best(table, protocol)}." if table.best[protocol] else ".")

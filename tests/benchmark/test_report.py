@@ -62,7 +62,13 @@ def cell(method: str, seed: int, category: str, ap: float, **changes: Any) -> Ou
         seed=seed,
         numbers=numbers,
         small=dict.fromkeys(SMALL) | {"pixel_ap": Measured(ap / 2)},
-        costs={"minutes": 1.0 + seed, "steps": 10.0, "milliseconds": 5.0 + seed, "gib": None},
+        costs={
+            "minutes": 1.0 + seed,
+            "steps": 10.0,
+            "milliseconds": 5.0 + seed,
+            "gib": None,
+            "gpu_gib": (1 + seed) / 4,
+        },
         split_hash=f"{category}{seed}",
         start="scratch",
         samples={"pixel_ap": samples},
@@ -101,7 +107,9 @@ def test_means_over_categories_then_seeds() -> None:
     # two independent categories: √2 / 2 of the width of one, the same with both seeds
     assert found.low == pytest.approx(0.75 - math.sqrt(2) / 32)
     assert ours.small["pixel_ap"] == Mean(0.375, pytest.approx(0.125 / math.sqrt(2)))
-    assert ours.costs == {"minutes": 1.5, "steps": 10.0, "milliseconds": 6.0, "gib": None}
+    assert ours.costs == {
+        "minutes": 1.5, "steps": 10.0, "milliseconds": 6.0, "gib": None, "gpu_gib": 0.5,
+    }  # fmt: skip
     assert ours.numbers["image_auroc"] is None
     assert (a.seeds, b.seeds) == ((0,), (0, 1))
     assert a.numbers["pixel_ap"] == Mean(
