@@ -106,9 +106,10 @@ class BenchmarkTable:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write benchmark.md, .csv, .tex and .json, each whole or not at all."""
-        from anomaly_u2net.benchmark import writers
+        from anomaly_u2net.benchmark.latex import to_latex
+        from anomaly_u2net.benchmark.writers import to_csv, to_markdown
 
-        kinds = {"md": writers.to_markdown, "csv": writers.to_csv, "tex": writers.to_latex}
+        kinds = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
         for kind, text in kinds.items():
             write_text(Path(folder) / f"benchmark.{kind}", text(self))
         write_json(Path(folder) / "benchmark.json", self.to_dict())

@@ -1,4 +1,4 @@
-"""The table of a benchmark as Markdown, CSV and LaTeX."""
+"""The table of a benchmark as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from anomaly_u2net.benchmark.table import escape
 from anomaly_u2net.evaluation.table import LEVEL, RESAMPLES, Number
 from anomaly_u2net.recipe.protocol import FOLDS
 
-#: What LaTeX takes for a command, and signs that its standard fonts lack.
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "²": r"\textsuperscript{2}", "†": r"\dag{}", "±": r"$\pm$", "Δ": r"$\Delta$", "−": r"$-$",
-    "≤": r"$\le$", "×": r"$\times$",
-}  # fmt: skip
+#: What the numbers are and are not.
+MEANING = (
+    "Test images, each at its original size unless a column says 256² (maps and masks resized "
+    "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
+    "validation part: never by test images. Mean over categories, then mean ± standard "
+    f"deviation over seeds (and folds, alike); in brackets the {100 * LEVEL:.0f} % interval from "
+    f"{RESAMPLES} resamples of test images (whole groups where there are some), its limits "
+    "averaged over seeds. Δ: minus the best peer in that number, of the same seed, over the same "
+    "resamples; an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
+    "which favours it. F1-max: at the best threshold for these images, an upper bound. "
+    "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
+    "thread, with resizing. GiB: the largest process, libraries included; GPU GiB: the most that "
+    "torch's tensors held there, n/a on a CPU."
+)
 
 
 def header() -> list[str]:
@@ -56,23 +63,31 @@ def line(row: Row) -> list[str]:
 
 
 def caption(table: BenchmarkTable) -> str:
-    """What the numbers are and are not."""
-    return (
-        "Test images, each at its original size unless a column says 256² (maps and masks resized "
-        "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
-        "validation part: never by test images. Mean over categories, then mean ± standard "
-        f"deviation over seeds (and folds, alike); in brackets the {100 * LEVEL:.0f} % interval from "
-        f"{RESAMPLES} resamples of test images (whole groups where there are some), its limits "
-        "averaged over seeds. Δ: minus the best peer in that number, of the same seed, over the same "
-        "resamples; an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
-        "which favours it. F1-max: at the best threshold for these images, an upper bound. "
-        "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
-        "thread, with resizing. GiB: the largest process, libraries included; GPU GiB: the most that "
-        "torch's tensors held there, n/a on a CPU. "
-    ) + " ".join(
-        f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
-        + (f", best peer {_best(table, protocol)}." if table.best[protocol] else ".")
-        for protocol in table.hashes
+    """What the numbers are and are not, and of which splits."""
+    return " ".join([MEANING, *(splits_named(table, protocol) for protocol in table.hashes)])
+
+
+def splits_named(table: BenchmarkTable, protocol: str) -> str:
+    """The hash of a protocol's splits and its best peers."""
+    best = _best(table, protocol)
+    found = f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
+    return found + (f", best peer {best}." if best else ".")
+
+
+def images_of(table: BenchmarkTable, protocol: str) -> str:
+    """The images of each split with the first seed (and fold), and the near copies that are tested."""
+    found = {
+        cell.category: cell
+        for cell in reversed(table.cells)
+        if cell.protocol in splits_of(protocol) and cell.images
+    }
+    return "; ".join(
+        f"{category}: "
+        + ", ".join(
+            f"{good} good and {bad} defective in {s}" for s, (good, bad) in c.images.items()
+        )
+        + (f"; {c.near_copies} tested images look like a training image" if c.near_copies else "")
+        for category, c in sorted(found.items())
     )
 
 
@@ -83,7 +98,7 @@ def to_markdown(table: BenchmarkTable) -> str:
         lines = [header(), ["---", *["---:"] * (len(header()) - 2), "---"]]
         lines += [line(row) for row in table.rows if row.protocol == protocol]
         text = "\n".join(f"| {' | '.join(escape(cell) for cell in cells)} |" for cells in lines)
-        parts.append(f"## {protocol}\n\n{_images(table, protocol)}\n\n{text}")
+        parts.append(f"## {protocol}\n\n{images_of(table, protocol)}\n\n{text}")
     return "\n\n".join([*parts, caption(table)]) + "\n"
 
 
@@ -126,61 +141,6 @@ def to_csv(table: BenchmarkTable) -> str:
     return file.getvalue()
 
 
-def to_latex(table: BenchmarkTable) -> str:
-    """A booktabs table per protocol, without the costs; needs ``\\usepackage{booktabs}``.
-
-    An interval stands in small print below its number, the source of what was published below the
-    table.
-    """
-    titles = ["seeds", "image AUROC", "pixel AP", "AUPRO@0.30", "AUPRO@0.05"]
-    titles += [f"Δ {NUMBERS[name]}" for name in TESTED]
-    parts = []
-    for protocol in table.hashes:
-        rows, sources = [], list[str]()
-        for row in (one for one in table.rows if one.protocol == protocol):
-            texts = dict(zip(header(), line(row), strict=True))
-            cells = [texts[title].partition(" (") for title in titles]
-            name = latex(row.method)
-            if row.published:
-                mark = rf"\textsuperscript{{{len(sources) + 1}}}"
-                sources.append(
-                    rf"\par {{\footnotesize {mark}not run here: {latex(row.published)}}}"
-                )
-                name += mark
-            rows.append(" & ".join([name, *(latex(value) for value, _, _ in cells)]) + r" \\")
-            if any(limits for _, _, limits in cells):
-                small = [rf"\scriptsize ({latex(limits)}" if limits else "" for *_, limits in cells]
-                rows.append(" & ".join(["", *small]).replace(" to ", ", ") + r" \\")
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table*}",
-                    r"\centering\small\setlength{\tabcolsep}{3pt}",
-                    rf"\caption{{{latex(f'{table.name}, protocol {protocol}')}}}",
-                    rf"\begin{{tabular}}{{l{'r' * len(titles)}}}",
-                    r"\toprule",
-                    " & ".join(map(latex, ["method", *titles])) + r" \\",
-                    r"\midrule",
-                    *rows,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    *sources,
-                    r"\end{table*}",
-                ]
-            )
-        )
-    return "\n\n".join([*parts, f"% {caption(table)}"]) + "\n"
-
-
-def latex(text: str) -> str:
-    """``text`` as LaTeX prints it.
-
-    >>> latex("U²-Net†, 5 % of a_b")
-    'U\\\\textsuperscript{2}-Net\\\\dag{}, 5 \\\\% of a\\\\_b'
-    """
-    return "".join(_LATEX.get(sign, sign) for sign in text)
-
-
 def _number(one: Mean | None, form: str = ".3f") -> str:
     if one is None:
         return "n/a"
@@ -206,23 +166,6 @@ def _cost(value: Number, form: str) -> str:
 def _best(table: BenchmarkTable, protocol: str) -> str:
     found = table.best[protocol]
     return ", ".join(f"{found[name]} ({NUMBERS[name]})" for name in TESTED if name in found)
-
-
-def _images(table: BenchmarkTable, protocol: str) -> str:
-    """The images of each split with the first seed (and fold), and the near copies that are tested."""
-    found = {
-        cell.category: cell
-        for cell in reversed(table.cells)
-        if cell.protocol in splits_of(protocol) and cell.images
-    }
-    return "; ".join(
-        f"{category}: "
-        + ", ".join(
-            f"{good} good and {bad} defective in {s}" for s, (good, bad) in c.images.items()
-        )
-        + (f"; {c.near_copies} tested images look like a training image" if c.near_copies else "")
-        for category, c in sorted(found.items())
-    )
 
 
 def _fields(means: Sequence[Mean | None]) -> list[str]:

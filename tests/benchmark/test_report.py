@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from anomaly_u2net.benchmark import BenchmarkFile, BenchmarkTable
 from anomaly_u2net.benchmark.means import Mean, difference
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.report import NUMBERS, SMALL, make_table
-from anomaly_u2net.benchmark.writers import header, latex, line, to_csv, to_latex, to_markdown
+from anomaly_u2net.benchmark.writers import header, line, to_csv, to_markdown
 from anomaly_u2net.evaluation import Measured
 from anomaly_u2net.metrics import (
     Resampled,
@@ -336,26 +335,3 @@ def test_csv() -> None:
     assert (rows[4]["category"], rows[4]["pixel_ap_low"]) == ("x", "0.4375")
     lost = [row for row in rows if row["note"].startswith("n/a: needs")]
     assert [row["kind"] for row in lost] == ["mean", "cell"]
-
-
-def test_latex() -> None:
-    text = to_latex(table_of(cells()))
-    start = r"ours\_1 \& co"
-    assert (
-        rf"{start} & 2 & n/a & 0.750 $\pm$ 0.177 & n/a & n/a & n/a & +0.188 $\pm$ 0.088 &" in text
-    )
-    assert (
-        r" &  &  & \scriptsize (0.706, 0.794) &  &  &  & \scriptsize (+0.188, +0.188) &  \\" in text
-    )
-    assert rf"{start}\textsuperscript{{1}} & published &  & 0.750 &  &  &  &  &  \\" in text
-    assert r"\par {\footnotesize \textsuperscript{1}not run here: a paper, table 1}" in text
-    assert "AUPRO@0.05" in text
-    assert text.count(r"\\") == 1 + 4 + 3  # the rows that have intervals have two lines
-    body = text[: text.index("\n% ")]
-    assert body.isascii()
-    assert latex("50 % {x} #1 ~^\\ $") == (
-        r"50 \% \{x\} \#1 \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
-    )
-    for row in body.splitlines():
-        if row.endswith(r"\\"):
-            assert len(re.findall(r"(?<!\\)&", row)) == 8
