@@ -11,13 +11,12 @@ from anomaly_u2net.benchmark.writers import MEANING, header, images_of, line, sp
 
 #: Titles of the columns with intervals, and of those that stand below without.
 QUALITY = (
-    "seeds",
     *(NUMBERS[name] for name in ("image_auroc", "pixel_ap", "aupro_0.30", "aupro_0.05")),
     *(f"Δ {NUMBERS[name]}" for name in TESTED),
 )
-BESIDE = ("starts from", *SMALL.values(), *(title for title, _ in COSTS.values()))
+BESIDE = ("starts from", "seeds", *SMALL.values(), *(title for title, _ in COSTS.values()))
 #: A longer title stands in two lines.
-_TITLE_WIDTH = 12
+_TITLE_WIDTH = 10
 #: What LaTeX takes for a command, an argument or another sign, and signs that its standard fonts lack.
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -33,7 +32,7 @@ def to_latex(table: BenchmarkTable) -> str:
     """A floating table per protocol, each complete by itself; needs ``\\usepackage{booktabs}``.
 
     The caption names the splits and says what the numbers are. The first tabular has the numbers, an
-    interval in small print below its number; the second those at 256² and the costs. Below stand
+    interval in small print below its number; the second starts, seeds, numbers at 256² and costs. Below stand
     the notes of the rows: what failed or is n/a and why, and the sources of what was published.
     """
     return "\n\n".join(_table(table, protocol) for protocol in table.hashes) + "\n"
@@ -57,7 +56,7 @@ def _table(table: BenchmarkTable, protocol: str) -> str:
     caption = " ".join(one for one in said if one)
     parts = [
         r"\begin{table*}",
-        r"\centering\small\setlength{\tabcolsep}{3pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
         rf"\caption[{latex(f'{table.name}, protocol {protocol}')}]{{{latex(caption)}}}",
         *_tabular(QUALITY, _quality(rows, marks)),
         r"\par\medskip",
