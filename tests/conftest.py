@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+import anomaly_u2net
 from anomaly_u2net.calibration import Terms
 from anomaly_u2net.evaluation import calibrate
 from anomaly_u2net.evaluation.runs import run_records
@@ -114,6 +115,12 @@ def quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
 def single_thread() -> dict[str, str]:
     """The environment for a subprocess that shall not take all cores."""
     return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.fixture
+def this_package(single_thread: dict[str, str]) -> dict[str, str]:
+    """And for a script in another folder, which is to import the package that is tested."""
+    return single_thread | {"PYTHONPATH": str(Path(anomaly_u2net.__file__).parents[1])}
 
 
 @pytest.fixture

@@ -11,9 +11,14 @@ from anomaly_u2net.benchmark.frontier import draw_frontier
 from anomaly_u2net.benchmark.jobs import lacking_images
 from anomaly_u2net.benchmark.methods import BenchmarkFile, load_benchmark
 from anomaly_u2net.benchmark.pool import here, in_processes, on_ray
-from anomaly_u2net.benchmark.report import BenchmarkTable, table_without_images
+from anomaly_u2net.benchmark.report import BenchmarkTable
 from anomaly_u2net.benchmark.run import Failed, Trained, attempt, train_cell
-from anomaly_u2net.benchmark.suite import check_benchmark, run_benchmark
+from anomaly_u2net.benchmark.suite import (
+    benchmark_without_images,
+    check_benchmark,
+    has_cells,
+    run_benchmark,
+)
 from anomaly_u2net.benchmark.table import DesignTable, Row, Spread
 
 __all__ = [
@@ -26,16 +31,17 @@ __all__ = [
     "Spread",
     "Trained",
     "attempt",
+    "benchmark_without_images",
     "cells",
     "check_benchmark",
     "compare_designs",
     "draw_frontier",
+    "has_cells",
     "here",
     "in_processes",
     "lacking_images",
     "load_benchmark",
     "on_ray",
     "run_benchmark",
-    "table_without_images",
     "train_cell",
 ]

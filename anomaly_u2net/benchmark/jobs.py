@@ -190,6 +190,7 @@ def _made(job: Job) -> Outcome:
         )
     predictor, costs, start = _train(job, records)
     scored = score_cell(predictor, tests, out=job.folder)
+    memory = {"gib": peak_memory(), "gpu_gib": peak_gpu_memory()}
     return Outcome(
         digest=job.digest,
         category=job.category,
@@ -198,7 +199,7 @@ def _made(job: Job) -> Outcome:
         seed=job.seed,
         numbers=scored.numbers,
         small=scored.small,
-        costs=costs | {"milliseconds": scored.milliseconds, "gib": peak_memory()},
+        costs=costs | {"milliseconds": scored.milliseconds} | memory,
         images=_images(records),
         near_copies=_near_copies(job.data, root, records),
         split_hash=split_hash(records),
@@ -307,6 +308,16 @@ def peak_memory() -> float | None:
 
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak_rss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def peak_gpu_memory() -> float | None:
+    """The most that tensors of this process have held of torch's CUDA device, in GiB.
+
+    None where there were none: on a CPU, and with several devices, each in a process of its own.
+    """
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**30 or None
 
 
 def _slug(text: str) -> str:

@@ -27,10 +27,10 @@ class Outcome:
 
     digest: of the cell that was asked for. numbers, small: by the names of `evaluation.RANKING`,
     at the original size and at 256². costs: minutes and steps of training, milliseconds per image,
-    gib of memory at most. images: split → [good, defective]. near_copies: test images that look like
-    one on the training side, ``None`` where nobody counted. start: what the weights started from.
-    samples: the numbers that get a difference, in every resample. lacking: the error is that
-    weights or a package are not there.
+    gib of memory and gpu_gib of a CUDA device's at most. images: split → [good, defective].
+    near_copies: test images that look like one on the training side, ``None`` where nobody
+    counted. start: what the weights started from. samples: the numbers that get a difference, in
+    every resample. lacking: the error is that weights or a package are not there.
     """
 
     digest: str

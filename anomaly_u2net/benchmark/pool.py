@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 from typing import Any, TypeAlias
 
 from anomaly_u2net.benchmark.jobs import Job, execute, failed_outcome
@@ -15,6 +18,8 @@ from anomaly_u2net.resources import require_extra
 
 #: Takes jobs, gives each with its outcome as it ends.
 Runner: TypeAlias = Callable[[Sequence[Job]], Iterator[tuple[Job, Outcome]]]
+#: Seconds that a process has to end in once it is asked to; then it is killed.
+GRACE = 10.0
 
 
 def here(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
@@ -26,8 +31,8 @@ def here(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
 def in_processes(count: int) -> Runner:
     """``count`` at a time, each in a new process with its share of the threads.
 
-    A process that dies, of too little memory say, is an error of its cell alone. Raises
-    `InputError` for fewer than 1.
+    A process that dies, of too little memory say, is an error of its cell alone. None outlives
+    this one, however this one ends. Raises `InputError` for fewer than 1.
     """
     if count < 1:
         raise InputError(f"expected 1 process or more, got {count}")
@@ -48,9 +53,7 @@ def in_processes(count: int) -> Runner:
                     job, process = alive.pop(ready)
                     yield job, _outcome(job, process, ready)
         finally:  # an interruption, or the caller has seen enough
-            for _, process in alive.values():
-                process.terminate()
-                process.join()
+            _end([process for _, process in alive.values()])
 
     return run
 
@@ -84,10 +87,32 @@ def _work(job: Job, count: int, answer: Connection) -> None:
     Torch minds OMP_NUM_THREADS and CPU sets. Threads of one process that are more than the free
     cores spend their time waiting for each other.
     """
+    Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     answer.send(execute(job))
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, killed say.
+
+    Else it would train on for nobody, and hold the cell against whoever goes on. What training
+    keeps is written whole or not at all, so that it can end anywhere.
+    """
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """Ask all to end, then see each gone: Lightning, for one, ends only after its batch."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(GRACE)
+        process.kill()
+        process.join()
 
 
 def _outcome(job: Job, process: Any, answer: Any) -> Outcome:

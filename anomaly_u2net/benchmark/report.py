@@ -7,19 +7,19 @@ has them, over five folds alike. Under ``hard-each-K`` a category's is the mean 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from anomaly_u2net.benchmark.means import Mean, difference, over_seeds
 from anomaly_u2net.benchmark.methods import BenchmarkFile
 from anomaly_u2net.benchmark.outcome import Outcome
 from anomaly_u2net.benchmark.rows import RowSplits
 from anomaly_u2net.benchmark.scores import TESTED
-from anomaly_u2net.evaluation.table import Measured, Number, mean_limits, mean_of
+from anomaly_u2net.evaluation.table import Number
 from anomaly_u2net.files import sha256_json, write_json, write_text
-from anomaly_u2net.metrics import sampled_difference
 from anomaly_u2net.metrics.intervals import MIN_GROUPS
 from anomaly_u2net.recipe.protocol import parse_protocol
 
@@ -39,21 +39,8 @@ COSTS = {
     "steps": ("steps", ".0f"),
     "milliseconds": ("ms per image", ".0f"),
     "gib": ("GiB", ".1f"),
+    "gpu_gib": ("GPU GiB", ".1f"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A number over S seeds, or seeds and folds. std: S - 1 in the denominator, None for one seed.
-
-    low, high: the mean over seeds of the 95 % limits of each: as if the seeds, which share test
-    images, all erred together, so rather too wide than too narrow.
-    """
-
-    value: float
-    std: Number = None
-    low: Number = None
-    high: Number = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +68,16 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         parts = {
             name: {key: one and _plain(one) for key, one in getattr(self, name).items()}
-            for name in ("numbers", "small", "differences")
+            for name in ("numbers", "small")
         }
+        differences = {n: one and _plain(one) | {"p": one.p} for n, one in self.differences.items()}
         plain = ("protocol", "method", "peer", "start", "over", "costs", "published")
         return {
             **{name: getattr(self, name) for name in plain},
             "seeds": list(self.seeds),
             "notes": list(self.notes),
             **parts,
+            "differences": differences,
         }
 
 
@@ -122,9 +111,10 @@ class BenchmarkTable:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write benchmark.md, .csv, .tex and .json, each whole or not at all."""
-        from anomaly_u2net.benchmark import writers
+        from anomaly_u2net.benchmark.latex import to_latex
+        from anomaly_u2net.benchmark.writers import to_csv, to_markdown
 
-        kinds = {"md": writers.to_markdown, "csv": writers.to_csv, "tex": writers.to_latex}
+        kinds = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
         for kind, text in kinds.items():
             write_text(Path(folder) / f"benchmark.{kind}", text(self))
         write_json(Path(folder) / "benchmark.json", self.to_dict())
@@ -195,8 +185,10 @@ def _row(row: Row, cells: Sequence[Outcome], planned: RowSplits, *, seeds: int) 
         row,
         start=", ".join(sorted({cell.start for cell in whole})),
         seeds=tuple(sorted(complete)),
-        numbers={n: _over_seeds(n, whole, "numbers") for n in NUMBERS},
-        small={n: _over_seeds(n, whole, "small") for n in SMALL},
+        numbers={
+            n: over_seeds([(c.repeat, c.category, c.numbers[n]) for c in whole]) for n in NUMBERS
+        },
+        small={n: over_seeds([(c.repeat, c.category, c.small[n]) for c in whole]) for n in SMALL},
         costs=_costs(whole),
         notes=tuple(notes),
     )
@@ -217,46 +209,11 @@ def _with_image_notes(rows: Mapping[str, Row], cells: Sequence[Outcome]) -> dict
     return {name: replace(row, notes=(*row.notes, note)) for name, row in rows.items()}
 
 
-def _over_seeds(name: str, cells: Sequence[Outcome], part: str) -> Mean | None:
-    found = [
-        mean_of(
-            _by_category((c.category, getattr(c, part)[name]) for c in cells if c.repeat == repeat)
-        )
-        for repeat in sorted({cell.repeat for cell in cells})
-    ]
-    return _mean(found)
-
-
-def _by_category(found: Iterable[tuple[str, Measured | None]]) -> list[Measured | None]:
-    """One number a category. Of several types it is their mean, and the mean of their limits: they
-    are tested on the same images, as seeds are."""
-    numbers = defaultdict[str, list[Measured | None]](list)
-    for category, number in found:
-        numbers[category].append(number)
-    return [own[0] if len(own) == 1 else _measured(_mean(own)) for own in numbers.values()]
-
-
-def _measured(one: Mean | None) -> Measured | None:
-    return None if one is None else Measured(one.value, one.low, one.high)
-
-
-def _mean(found: Sequence[Measured | None]) -> Mean | None:
-    """Over seeds; None when a number is undefined with any of them."""
-    known = [one for one in found if one is not None]
-    if not known or len(known) < len(found):
-        return None
-    values = [one.value for one in known]
-    lows = [one.low for one in known if one.low is not None]
-    highs = [one.high for one in known if one.high is not None]
-    limits = (mean(lows), mean(highs)) if len(lows) == len(highs) == len(known) else (None, None)
-    return Mean(mean(values), stdev(values) if len(values) > 1 else None, *limits)
-
-
 def _costs(cells: Sequence[Outcome]) -> dict[str, Number]:
     found: dict[str, Number] = {}
     for name in COSTS:
         values = [value for cell in cells if (value := cell.costs.get(name)) is not None]
-        of = max if name in ("milliseconds", "gib") else mean
+        of = max if name in ("milliseconds", "gib", "gpu_gib") else mean
         found[name] = of(values) if len(values) == len(cells) else None
     return found
 
@@ -277,7 +234,7 @@ def _best(rows: Mapping[str, Row]) -> dict[str, str]:
 
 def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome]) -> Row:
     differences = {
-        name: _difference(name, row, best[name], cells)
+        name: difference(name, row.method, best[name], cells, seeds=row.seeds)
         for name in TESTED
         if name in best and best[name] != row.method and row.seeds
     }
@@ -289,42 +246,6 @@ def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome
         "of good or of defective test images in a category, or too little memory to resample"
     )
     return replace(row, differences=differences, notes=(*row.notes, note))
-
-
-def _difference(name: str, row: Row, peer: str, cells: Sequence[Outcome]) -> Mean | None:
-    """The method's number minus the peer's: of the same split and seed, over the same resamples.
-
-    Without limits where a category or a seed has none.
-    """
-    by_key = {(c.method, c.category, c.protocol, c.seed): c for c in cells if c.error is None}
-    found: list[Measured | None] = []
-    for repeat in sorted({c.repeat for c in cells if c.seed in row.seeds}):
-        splits = sorted({(c.category, c.protocol, c.seed) for c in cells if c.repeat == repeat})
-        pairs = _by_category(
-            (split[0], _pair(name, by_key.get((row.method, *split)), by_key.get((peer, *split))))
-            for split in splits
-        )
-        known = [d for d in pairs if d is not None]
-        if len(known) < len(pairs):
-            continue  # the peer lacks this seed, or the number is undefined: nothing to pair
-        limits = [
-            (d.value, d.low, d.high) for d in known if d.low is not None and d.high is not None
-        ]
-        low, high = mean_limits(limits) if len(limits) == len(known) else (None, None)
-        found.append(Measured(mean(d.value for d in known), low, high))
-    return _mean(found)
-
-
-def _pair(name: str, one: Outcome | None, other: Outcome | None) -> Measured | None:
-    """The difference on the same images; its limits where both numbers were resampled."""
-    if one is None or other is None or one.split_hash != other.split_hash:
-        return None
-    a, b = one.samples.get(name), other.samples.get(name)
-    if a is not None and b is not None:
-        found = sampled_difference(a, b)
-        return Measured(found.value, found.low, found.high)
-    x, y = one.numbers.get(name), other.numbers.get(name)
-    return None if x is None or y is None else Measured(x.value - y.value)
 
 
 def _plain(one: Mean) -> dict[str, Number]:

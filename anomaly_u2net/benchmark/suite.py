@@ -11,8 +11,9 @@ import yaml
 
 from anomaly_u2net.benchmark.jobs import finished, plan, plan_jobs
 from anomaly_u2net.benchmark.methods import BenchmarkFile
+from anomaly_u2net.benchmark.outcome import NAME
 from anomaly_u2net.benchmark.pool import Runner, here
-from anomaly_u2net.benchmark.report import BenchmarkTable, make_table
+from anomaly_u2net.benchmark.report import BenchmarkTable, make_table, table_without_images
 from anomaly_u2net.files import write_text
 
 #: Called when a cell is there: its name, how many are, and of how many.
@@ -46,10 +47,7 @@ def run_benchmark(
     jobs = plan_jobs(bench, out, rows)
     outcomes = {job.name: done for job in jobs if (done := finished(job)) is not None}
     rest = [job for job in jobs if job.name not in outcomes]
-    write_text(
-        Path(out) / "benchmark.yaml",
-        yaml.safe_dump(bench.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-    )
+    _save_file(bench, out)
     table = partial(make_table, bench, rows)
     on_cell("finished before", len(outcomes), len(jobs))
     for job, outcome in runner(rest):
@@ -59,3 +57,25 @@ def run_benchmark(
     whole = table([outcomes[job.name] for job in jobs])
     whole.save(out)
     return whole
+
+
+def benchmark_without_images(bench: BenchmarkFile, out: str | Path, why: str) -> BenchmarkTable:
+    """The n/a table of a benchmark whose images are not there, written into ``out`` like any.
+
+    What `has_cells` of an earlier call, with its images, is left as it is.
+    """
+    table = table_without_images(bench, why)
+    if not has_cells(out):
+        _save_file(bench, out)
+        table.save(out)
+    return table
+
+
+def has_cells(out: str | Path) -> bool:
+    """Whether ``out`` holds the result of any cell, or the error of one."""
+    return any(Path(out).glob(f"*/*/*/{NAME}"))
+
+
+def _save_file(bench: BenchmarkFile, out: str | Path) -> None:
+    text = yaml.safe_dump(bench.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(Path(out) / "benchmark.yaml", text)

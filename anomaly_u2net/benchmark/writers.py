@@ -1,4 +1,4 @@
-"""The table of a benchmark as Markdown, CSV and LaTeX."""
+"""The table of a benchmark as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import csv
 import io
 from collections.abc import Sequence
 
+from anomaly_u2net.benchmark.means import Mean
 from anomaly_u2net.benchmark.outcome import Outcome
-from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Mean, Row
+from anomaly_u2net.benchmark.report import COSTS, NUMBERS, SMALL, BenchmarkTable, Row
 from anomaly_u2net.benchmark.scores import TESTED
 from anomaly_u2net.benchmark.table import escape
 from anomaly_u2net.evaluation.table import LEVEL, RESAMPLES, Number
 from anomaly_u2net.recipe.protocol import parse_protocol
 
-#: What LaTeX takes for a command, and signs that its standard fonts lack.
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "²": r"\textsuperscript{2}", "†": r"\dag{}", "±": r"$\pm$", "Δ": r"$\Delta$", "−": r"$-$",
-    "≤": r"$\le$", "×": r"$\times$",
-}  # fmt: skip
+#: What the numbers are and are not.
+MEANING = (
+    "Test images, each at its original size unless a column says 256² (maps and masks resized "
+    "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
+    "validation part: never by test images. Mean over categories (of one with several types that "
+    "train in turn, over these first), then mean ± standard "
+    f"deviation over seeds (and folds, alike); in brackets the {100 * LEVEL:.0f} % interval from "
+    f"{RESAMPLES} resamples of test images (whole groups where there are some), its limits "
+    "averaged over seeds. Δ: minus the best peer in that number, of the same seed, over the same "
+    "resamples; an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
+    "which favours it. F1-max: at the best threshold for these images, an upper bound. "
+    "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
+    "thread, with resizing. GiB: the largest process, libraries included; GPU GiB: the most that "
+    "torch's tensors held there, n/a on a CPU."
+)
 
 
 def header() -> list[str]:
@@ -55,23 +64,32 @@ def line(row: Row) -> list[str]:
 
 
 def caption(table: BenchmarkTable) -> str:
-    """What the numbers are and are not."""
-    return (
-        "Test images, each at its original size unless a column says 256² (maps and masks resized "
-        "to 256 × 256, as papers mostly do). The last or averaged weights, or those chosen on the "
-        "validation part: never by test images. Mean over categories (of one with several types that "
-        "train in turn, over these first), then mean ± standard "
-        f"deviation over seeds (and folds, alike); in brackets the {100 * LEVEL:.0f} % interval from "
-        f"{RESAMPLES} resamples of test images (whole groups where there are some), its limits "
-        "averaged over seeds. Δ: minus the best peer in that number, of the same seed, over the same "
-        "resamples; an interval that holds 0 decides nothing. The best peer is chosen by these very numbers, "
-        "which favours it. F1-max: at the best threshold for these images, an upper bound. "
-        "Minutes: of training, on the clock. ms per image: median of the slowest cell, one CPU "
-        "thread, with resizing. GiB: the largest process, libraries included. "
-    ) + " ".join(
-        f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
-        + (f", best peer {_best(table, protocol)}." if table.best[protocol] else ".")
-        for protocol in table.hashes
+    """What the numbers are and are not, and of which splits."""
+    return " ".join([MEANING, *(splits_named(table, protocol) for protocol in table.hashes)])
+
+
+def splits_named(table: BenchmarkTable, protocol: str) -> str:
+    """The hash of a protocol's splits and its best peers."""
+    best = _best(table, protocol)
+    found = f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
+    return found + (f", best peer {best}." if best else ".")
+
+
+def images_of(table: BenchmarkTable, protocol: str) -> str:
+    """The images of each split with the first seed (and fold, or type), and the near copies tested."""
+    found = {
+        cell.category: cell
+        for cell in reversed(table.cells)
+        if (cell.category, cell.protocol) in table.splits[protocol].cells and cell.images
+    }
+    return "; ".join(
+        category
+        + (f", {c.protocol}: " if _is_type(c, protocol) else ": ")
+        + ", ".join(
+            f"{good} good and {bad} defective in {s}" for s, (good, bad) in c.images.items()
+        )
+        + (f"; {c.near_copies} tested images look like a training image" if c.near_copies else "")
+        for category, c in sorted(found.items())
     )
 
 
@@ -82,28 +100,35 @@ def to_markdown(table: BenchmarkTable) -> str:
         lines = [header(), ["---", *["---:"] * (len(header()) - 2), "---"]]
         lines += [line(row) for row in table.rows if row.protocol == protocol]
         text = "\n".join(f"| {' | '.join(escape(cell) for cell in cells)} |" for cells in lines)
-        parts.append(f"## {protocol}\n\n{_images(table, protocol)}\n\n{text}")
+        parts.append(f"## {protocol}\n\n{images_of(table, protocol)}\n\n{text}")
     return "\n\n".join([*parts, caption(table)]) + "\n"
 
 
 def to_csv(table: BenchmarkTable) -> str:
-    """Numbers in full: a line per cell (``kind`` cell), per row (mean), and per publication."""
+    """Numbers in full: a line per cell (``kind`` cell), per row (mean), and per publication.
+
+    split_hash: of a cell its own, of a mean the protocol's, whose first 12 digits the Markdown says.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     ends = ("", "_std", "_low", "_high")
     names = [*NUMBERS, *(f"{name}_difference" for name in TESTED), *(f"{n}_256" for n in SMALL)]
     first = ["kind", "protocol", "method", "category", "seed", "peer", "start"]
     columns = [f"{name}{end}" for name in names for end in ends]
-    writer.writerow([*first, *columns, *COSTS, "split_hash", "model_hash", "note"])
+    tests = [f"{name}_difference_p" for name in TESTED]
+    writer.writerow([*first, *columns, *tests, *COSTS, "split_hash", "model_hash", "note"])
     for row in table.rows:
         kind = "published" if row.published else "mean"
-        means = [row.numbers.get(n) for n in NUMBERS] + [row.differences.get(n) for n in TESTED]
+        differences = [row.differences.get(n) for n in TESTED]
+        means = [row.numbers.get(n) for n in NUMBERS] + differences
         means += [row.small.get(n) for n in SMALL]
         note = row.published or "; ".join(row.notes)
         seeds = " ".join(map(str, row.seeds))
         named = [kind, row.protocol, row.method, "", seeds, row.peer, row.start]
+        ps = [_full(one.p if one else None) for one in differences]
         costs = [_full(row.costs.get(name)) for name in COSTS]
-        writer.writerow([*named, *_fields(means), *costs, "", "", note])
+        splits = "" if row.published else table.hashes[row.protocol] or "n/a"
+        writer.writerow([*named, *_fields(means), *ps, *costs, splits, "", note])
     peers = {row.method: row.peer for row in table.rows if not row.published}
     for cell in table.cells:
         found = [cell.numbers.get(n) for n in NUMBERS] + [None] * len(TESTED)
@@ -111,65 +136,11 @@ def to_csv(table: BenchmarkTable) -> str:
         means = [None if n is None else Mean(n.value, None, n.low, n.high) for n in found]
         named = ["cell", cell.protocol, cell.method, cell.category, cell.seed]
         named += [peers[cell.method], cell.start]
+        ps = ["n/a"] * len(TESTED)
         costs = [_full(cell.costs.get(name)) for name in COSTS]
         hashes = [cell.split_hash, cell.model_hash]
-        writer.writerow([*named, *_fields(means), *costs, *hashes, cell.reason])
+        writer.writerow([*named, *_fields(means), *ps, *costs, *hashes, cell.reason])
     return file.getvalue()
-
-
-def to_latex(table: BenchmarkTable) -> str:
-    """A booktabs table per protocol, without the costs; needs ``\\usepackage{booktabs}``.
-
-    An interval stands in small print below its number, the source of what was published below the
-    table.
-    """
-    titles = ["seeds", "image AUROC", "pixel AP", "AUPRO@0.30", "AUPRO@0.05"]
-    titles += [f"Δ {NUMBERS[name]}" for name in TESTED]
-    parts = []
-    for protocol in table.hashes:
-        rows, sources = [], list[str]()
-        for row in (one for one in table.rows if one.protocol == protocol):
-            texts = dict(zip(header(), line(row), strict=True))
-            cells = [texts[title].partition(" (") for title in titles]
-            name = latex(row.method)
-            if row.published:
-                mark = rf"\textsuperscript{{{len(sources) + 1}}}"
-                sources.append(
-                    rf"\par {{\footnotesize {mark}not run here: {latex(row.published)}}}"
-                )
-                name += mark
-            rows.append(" & ".join([name, *(latex(value) for value, _, _ in cells)]) + r" \\")
-            if any(limits for _, _, limits in cells):
-                small = [rf"\scriptsize ({latex(limits)}" if limits else "" for *_, limits in cells]
-                rows.append(" & ".join(["", *small]).replace(" to ", ", ") + r" \\")
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table*}",
-                    r"\centering\small\setlength{\tabcolsep}{3pt}",
-                    rf"\caption{{{latex(f'{table.name}, protocol {protocol}')}}}",
-                    rf"\begin{{tabular}}{{l{'r' * len(titles)}}}",
-                    r"\toprule",
-                    " & ".join(map(latex, ["method", *titles])) + r" \\",
-                    r"\midrule",
-                    *rows,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    *sources,
-                    r"\end{table*}",
-                ]
-            )
-        )
-    return "\n\n".join([*parts, f"% {caption(table)}"]) + "\n"
-
-
-def latex(text: str) -> str:
-    """``text`` as LaTeX prints it.
-
-    >>> latex("U²-Net†, 5 % of a_b")
-    'U\\\\textsuperscript{2}-Net\\\\dag{}, 5 \\\\% of a\\\\_b'
-    """
-    return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
 def _number(one: Mean | None, form: str = ".3f") -> str:
@@ -197,24 +168,6 @@ def _cost(value: Number, form: str) -> str:
 def _best(table: BenchmarkTable, protocol: str) -> str:
     found = table.best[protocol]
     return ", ".join(f"{found[name]} ({NUMBERS[name]})" for name in TESTED if name in found)
-
-
-def _images(table: BenchmarkTable, protocol: str) -> str:
-    """The images of each split with the first seed (and fold, or type), and the near copies tested."""
-    found = {
-        cell.category: cell
-        for cell in reversed(table.cells)
-        if (cell.category, cell.protocol) in table.splits[protocol].cells and cell.images
-    }
-    return "; ".join(
-        category
-        + (f", {c.protocol}: " if _is_type(c, protocol) else ": ")
-        + ", ".join(
-            f"{good} good and {bad} defective in {s}" for s, (good, bad) in c.images.items()
-        )
-        + (f"; {c.near_copies} tested images look like a training image" if c.near_copies else "")
-        for category, c in sorted(found.items())
-    )
 
 
 def _is_type(cell: Outcome, protocol: str) -> bool:

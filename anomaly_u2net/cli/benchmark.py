@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,13 +43,14 @@ def benchmark(
     read, or a folder of something else, stops before the first training. Exit code 3 when no cell finished.
     """
     from anomaly_u2net.benchmark import (
+        benchmark_without_images,
         check_benchmark,
+        has_cells,
         in_processes,
         lacking_images,
         load_benchmark,
         on_ray,
         run_benchmark,
-        table_without_images,
     )
 
     if ray and parallel != 1:
@@ -65,10 +69,11 @@ def benchmark(
         if bench.name not in lacking:
             check_benchmark(bench, out / bench.name)
     tables = []
-    with show.progress() as bar:
+    with _sigterm_as_ctrl_c(), show.progress() as bar:
         for bench in benches:
             if bench.name in lacking:
-                tables.append(table_without_images(bench, lacking[bench.name]))
+                why = lacking[bench.name]
+                tables.append(benchmark_without_images(bench, out / bench.name, why))
                 continue
             task = bar.add_task(bench.name, total=None, note="")
 
@@ -80,13 +85,27 @@ def benchmark(
         show.print_json([table.to_dict() for table in tables])
     else:
         for table in tables:
-            if table.name in lacking:
+            file = out / table.name / "benchmark.md"
+            if table.name not in lacking:
+                _print(table)
+            else:
                 print(f"{table.name}: {table.rows[0].notes[0]}")
-                continue
-            _print(table)
-            print(f"written: {out / table.name / 'benchmark.md'} (and .csv, .tex, .json)")
+                if has_cells(file.parent):
+                    print(f"left as it is: {file}, of a call that had them")
+                    continue
+            print(f"written: {file} (and .csv, .tex, .json)")
     if not any(row.seeds for table in tables for row in table.rows):
         raise typer.Exit(NOTHING)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Within, SIGTERM stops the command as Ctrl-C does: the processes of the cells end first."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print(table: BenchmarkTable) -> None:

@@ -185,16 +185,28 @@ def sampled_difference(a: Resampled, b: Resampled, *, level: float = 0.95) -> Di
     differences = a.samples - b.samples
     differences = differences[np.isfinite(differences)]
     low, high = _limits(differences, level)
-    tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
     return Difference(
         value=a.value - b.value,
         low=low,
         high=high,
-        p=min(1.0, 2 * (1 + int(tail)) / (differences.size + 1)),
+        p=two_sided_p(differences),
         level=level,
         resamples=differences.size,
         undefined=a.samples.size - differences.size,
     )
+
+
+def two_sided_p(differences: NDArray[np.float64]) -> float:
+    """The p-value of "there is no difference" from one in B resamples, (B,), all finite.
+
+    Twice the share of resamples on the other side of 0, 0 itself included, where the data as
+    observed count as one more on each side, so that it is never 0: as `paired_difference` says.
+
+    >>> two_sided_p(np.array([-0.25, *[0.5] * 18]))  # of 19, 1 is not above 0: 2 (1 + 1) / (19 + 1)
+    0.2
+    """
+    tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    return min(1.0, 2 * (1 + int(tail)) / (differences.size + 1))
 
 
 def _resample(

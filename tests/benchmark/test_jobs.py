@@ -17,7 +17,7 @@ import yaml
 from PIL import Image as Pillow
 
 from anomaly_u2net.benchmark import BenchmarkFile, here, jobs, run_benchmark, scores
-from anomaly_u2net.benchmark.jobs import Job, execute, peak_memory, plan_jobs
+from anomaly_u2net.benchmark.jobs import Job, execute, peak_gpu_memory, peak_memory, plan_jobs
 from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.benchmark.outcome import NAME, SAMPLES, Outcome
 from anomaly_u2net.data.images import read_image
@@ -472,6 +472,14 @@ def test_peak_memory_is_of_this_process() -> None:
     peak = peak_memory()
     assert peak is not None
     assert 0.01 < peak < 100
+
+
+def test_peak_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a device that is made up: 3 GiB in bytes."""
+    if not torch.cuda.is_initialized():
+        assert peak_gpu_memory() is None
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**30)
+    assert peak_gpu_memory() == 3.0
 
 
 def test_here_is_one_after_another(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -107,6 +110,60 @@ def test_processes_end_with_whoever_asked_for_them(
     next(begun)
     begun.close()
     assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_does_not_end_when_asked_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, says = multiprocessing.Pipe(duplex=False)
+
+    def ignores(one: Job, count: int, answer: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if one.method == "ignores":
+            says.send(os.getpid())
+            signal.pause()
+        answer.send(make(one))
+
+    monkeypatch.setattr(pool, "_work", ignores)
+    monkeypatch.setattr(pool, "GRACE", 0.1)
+    begun = in_processes(2)([job(tmp_path, name) for name in ("ignores", "a")])
+    next(begun)
+    ignoring = ready.recv()
+    begun.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(ignoring, 0)
+
+
+def test_a_process_ends_when_the_one_that_started_it_is_killed(
+    tmp_path: Path, this_package: dict[str, str]
+) -> None:
+    """Its output ends once nobody is left who could write there."""
+    script = """
+        import os, threading
+        from anomaly_u2net.benchmark import pool
+
+        def for_ever(job):
+            print(os.getpid(), flush=True)
+            threading.Event().wait()
+
+        pool.execute = for_ever
+        if __name__ == "__main__":
+            list(pool.in_processes(1)(["a job"]))
+    """
+    path = tmp_path / "benchmark.py"
+    path.write_text(textwrap.dedent(script))
+    with subprocess.Popen(
+        [sys.executable, path], env=this_package, stdout=subprocess.PIPE, text=True
+    ) as main:
+        assert main.stdout is not None
+        worker = int(main.stdout.readline())
+        assert worker != main.pid
+        main.kill()
+        try:
+            assert main.communicate(timeout=60) == ("", None)
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
 
 
 def test_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from anomaly_u2net.benchmark import BenchmarkFile, BenchmarkTable
+from anomaly_u2net.benchmark.means import Mean, difference
 from anomaly_u2net.benchmark.outcome import Outcome
-from anomaly_u2net.benchmark.report import NUMBERS, SMALL, Mean, make_table
+from anomaly_u2net.benchmark.report import NUMBERS, SMALL, make_table
 from anomaly_u2net.benchmark.rows import RowSplits
-from anomaly_u2net.benchmark.writers import header, latex, line, to_csv, to_latex, to_markdown
+from anomaly_u2net.benchmark.writers import header, line, to_csv, to_markdown
 from anomaly_u2net.evaluation import Measured
 from anomaly_u2net.metrics import (
     Resampled,
@@ -61,7 +62,13 @@ def cell(method: str, seed: int, category: str, ap: float, **changes: Any) -> Ou
         seed=seed,
         numbers=numbers,
         small=dict.fromkeys(SMALL) | {"pixel_ap": Measured(ap / 2)},
-        costs={"minutes": 1.0 + seed, "steps": 10.0, "milliseconds": 5.0 + seed, "gib": None},
+        costs={
+            "minutes": 1.0 + seed,
+            "steps": 10.0,
+            "milliseconds": 5.0 + seed,
+            "gib": None,
+            "gpu_gib": (1 + seed) / 4,
+        },
         split_hash=f"{category}{seed}",
         start="scratch",
         samples={"pixel_ap": samples},
@@ -100,7 +107,9 @@ def test_means_over_categories_then_seeds() -> None:
     # two independent categories: √2 / 2 of the width of one, the same with both seeds
     assert found.low == pytest.approx(0.75 - math.sqrt(2) / 32)
     assert ours.small["pixel_ap"] == Mean(0.375, pytest.approx(0.125 / math.sqrt(2)))
-    assert ours.costs == {"minutes": 1.5, "steps": 10.0, "milliseconds": 6.0, "gib": None}
+    assert ours.costs == {
+        "minutes": 1.5, "steps": 10.0, "milliseconds": 6.0, "gib": None, "gpu_gib": 0.5,
+    }  # fmt: skip
     assert ours.numbers["image_auroc"] is None
     assert (a.seeds, b.seeds) == ((0,), (0, 1))
     assert a.numbers["pixel_ap"] == Mean(
@@ -120,6 +129,8 @@ def test_differences_are_to_the_best_peer_of_the_same_seed() -> None:
     assert (found.low, found.high) == (pytest.approx(found.value), pytest.approx(found.value))
     assert a.differences["pixel_ap"].value == pytest.approx(-0.25)  # type: ignore[union-attr]
     assert b.differences == {}
+    assert found.p == 2 / 61  # none of 60 resamples is 0 or less
+    assert table.to_dict()["rows"][0]["differences"]["pixel_ap"]["p"] == found.p
 
 
 @pytest.mark.parametrize("lost", [("B", 0, "x"), ("ours_1 & co", 1, "y")])
@@ -150,6 +161,7 @@ def test_no_cell_has_no_hash() -> None:
     table = table_of(failed)
     assert table.hashes == {"given": ""}
     assert "Protocol given: splits n/a." in to_markdown(table)
+    assert next(csv.DictReader(to_csv(table).splitlines()))["split_hash"] == "n/a"
 
 
 def test_a_seed_that_lacks_a_category_so_far_has_no_part_in_the_numbers() -> None:
@@ -187,7 +199,8 @@ def test_folds_are_one_row_with_their_mean() -> None:
         0.5, pytest.approx(math.sqrt(10) / 16), pytest.approx(0.4375), pytest.approx(0.5625)
     )
     assert b.numbers["pixel_ap"].value == 0.375  # type: ignore[union-attr]
-    assert ours.differences["pixel_ap"] == Mean(0.125, 0.0, pytest.approx(0.125), 0.125)
+    p = 2 / 61  # none of 60 resamples is 0 or less
+    assert ours.differences["pixel_ap"] == Mean(0.125, 0.0, pytest.approx(0.125), 0.125, p)
     assert (ours.seeds, a.seeds) == ((0,), ())
     assert ours.notes == ("not run yet: 1 of 10 cells",)
     assert dict(zip(header(), line(ours), strict=True))["seeds"] == "1 × 5 folds"
@@ -224,7 +237,8 @@ def test_types_count_within_their_category_and_categories_alike() -> None:
     assert (ours.seeds, b.seeds) == ((0, 1), (0,))
     assert ours.notes == ("left out: z, scratch: 1 masks",)
     assert b.notes == ("left out: z, scratch: 1 masks", "not run yet: 1 of 6 cells")
-    assert ours.differences["pixel_ap"] == Mean(0.125, None, pytest.approx(0.125), 0.125)
+    surest = pytest.approx(2 / 61)  # above in each of the 60 resamples
+    assert ours.differences["pixel_ap"] == Mean(0.125, None, pytest.approx(0.125), 0.125, surest)
     assert dict(zip(header(), line(ours), strict=True))["seeds"] == "2 × 3 types"
     text = "x, hard-cut-2: 3 good and 3 defective in test; y, hard-rust-2: 3 good and 4 defective"
     assert f"## hard-each-2\n\n{text} in test\n" in to_markdown(table)
@@ -242,7 +256,20 @@ def test_kept_resamples_say_what_the_paired_bootstrap_says() -> None:
     numbers = [scores_by_image(x, labels).auroc() for x in (a, b)]
     for grouping in (None, groups):
         kept = [resampled(n, groups=grouping) for n in numbers]
-        assert sampled_difference(*kept) == paired_difference(*numbers, groups=grouping)
+        expected = paired_difference(*numbers, groups=grouping)
+        assert sampled_difference(*kept) == expected
+        made = [
+            replace(cell(method, 0, "x", 0.5), samples={"image_auroc": one})
+            for method, one in zip("AB", kept, strict=True)
+        ]
+        found = difference("image_auroc", "A", "B", made, seeds=[0])
+        assert found == Mean(
+            expected.value,
+            None,
+            pytest.approx(expected.low),
+            pytest.approx(expected.high),
+            expected.p,
+        )
     draws = rng.integers(80, size=(500, 80))
     oracle = [
         roc_auc_score(labels[d], a[d]) - roc_auc_score(labels[d], b[d])
@@ -275,6 +302,55 @@ def test_markdown() -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
+@pytest.mark.parametrize(
+    ("draws", "repeated", "p"),
+    [
+        # 3 of 19 are 0 or less: 2 (1 + 3) / (19 + 1)
+        ([[-0.5, -0.25, 0.0, *[0.5] * 16]], "", 0.4),
+        # 3 of 19 are 0 or more: two-sided
+        ([[0.5, 0.25, 0.0, *[-0.5] * 16]], "", 0.4),
+        # none is: 2 / 20, and never 0
+        ([[0.5] * 19], "", 0.1),
+        # all are: 1, and never more
+        ([[0.0] * 19], "", 1.0),
+        # the smallest of both seeds are one, wherever they are: -0.5 + 0.25 is below 0
+        ([[-0.5, *[1.0] * 18], [*[1.0] * 18, 0.25]], "seed", 0.2),
+        ([[-0.5, *[1.0] * 18], [*[1.0] * 18, 0.75]], "seed", 0.1),
+        # two categories that are sure each
+        ([[0.25] * 19, [0.5] * 19], "category", 0.1),
+    ],
+)
+def test_p_by_hand(draws: list[list[float]], repeated: str, p: float) -> None:
+    """Resamples of ours minus those of a peer, which are all 0, of two categories or two seeds."""
+    made = []
+    for place, ours in enumerate(draws):
+        category, seed = ("x", place) if repeated == "seed" else (f"x{place}", 0)
+        for method, samples in (("ours", np.array(ours)), ("B", np.zeros(19))):
+            kept = {"pixel_ap": Resampled(float(samples.mean()), samples)}
+            made.append(cell(method, seed, category, 0.5, samples=kept))
+    seeds = range(len(draws))
+    found = difference("pixel_ap", "ours", "B", made, seeds=seeds)
+    assert found is not None
+    assert found.p == pytest.approx(p)
+    unknown = [replace(made[0], samples={}), *made[1:]]
+    found = difference("pixel_ap", "ours", "B", unknown, seeds=seeds)
+    assert found is not None
+    assert (found.low, found.p) == (None, None)
+
+
+def test_p_of_independent_categories_is_that_of_the_normal_mean() -> None:
+    """Though both categories' resamples come from the same draws of places: here they are equal."""
+    draws = norm.ppf((np.arange(4000) + 0.5) / 4000, 0.2, 0.2)
+    made = [
+        cell(method, 0, category, 0.5, samples={"pixel_ap": Resampled(samples.mean(), samples)})
+        for category in ("x", "y")
+        for method, samples in (("ours", draws), ("B", np.zeros(4000)))
+    ]
+    found = difference("pixel_ap", "ours", "B", made, seeds=[0])
+    assert found is not None
+    assert found.p == pytest.approx(2 * norm.cdf(-math.sqrt(2)), abs=0.03)  # one: 2 Φ(-1) = 0.32
+
+
 def test_near_copies_in_the_test_are_told() -> None:
     counts = {"images": {"test": [7, 6], "train": [6, 3]}}
     made = [replace(c, **counts, near_copies=0 if c.category == "x" else 5) for c in cells()[:4]]
@@ -284,36 +360,19 @@ def test_near_copies_in_the_test_are_told() -> None:
 
 
 def test_csv() -> None:
-    rows = list(csv.DictReader(to_csv(table_of(cells())).splitlines()))
+    table = table_of(cells())
+    rows = list(csv.DictReader(to_csv(table).splitlines()))
     kinds = [row["kind"] for row in rows]
     assert kinds == ["mean"] * 3 + ["published"] + ["cell"] * 12
     assert (rows[0]["pixel_ap"], rows[0]["image_auroc"]) == ("0.75", "n/a")
     assert (rows[0]["seed"], rows[0]["peer"], rows[1]["peer"]) == ("0 1", "False", "True")
     assert rows[3]["note"] == "a paper, table 1"
+    ps = [row["pixel_ap_difference_p"] for row in rows]
+    assert ps[:5] == [repr(2 / 61), repr(2 / 61), "n/a", "n/a", "n/a"]  # ours, A, the best peer, …
+    hashes = [row["split_hash"] for row in rows]
+    assert hashes[:6] == [table.hashes["given"]] * 3 + ["", "x0", "y0"]
+    assert f"splits {hashes[0][:12]}" in to_markdown(table)
     assert (rows[4]["method"], rows[4]["peer"]) == ("ours_1 & co", "False")  # the published one is
     assert (rows[4]["category"], rows[4]["pixel_ap_low"]) == ("x", "0.4375")
     lost = [row for row in rows if row["note"].startswith("n/a: needs")]
     assert [row["kind"] for row in lost] == ["mean", "cell"]
-
-
-def test_latex() -> None:
-    text = to_latex(table_of(cells()))
-    start = r"ours\_1 \& co"
-    assert (
-        rf"{start} & 2 & n/a & 0.750 $\pm$ 0.177 & n/a & n/a & n/a & +0.188 $\pm$ 0.088 &" in text
-    )
-    assert (
-        r" &  &  & \scriptsize (0.706, 0.794) &  &  &  & \scriptsize (+0.188, +0.188) &  \\" in text
-    )
-    assert rf"{start}\textsuperscript{{1}} & published &  & 0.750 &  &  &  &  &  \\" in text
-    assert r"\par {\footnotesize \textsuperscript{1}not run here: a paper, table 1}" in text
-    assert "AUPRO@0.05" in text
-    assert text.count(r"\\") == 1 + 4 + 3  # the rows that have intervals have two lines
-    body = text[: text.index("\n% ")]
-    assert body.isascii()
-    assert latex("50 % {x} #1 ~^\\ $") == (
-        r"50 \% \{x\} \#1 \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
-    )
-    for row in body.splitlines():
-        if row.endswith(r"\\"):
-            assert len(re.findall(r"(?<!\\)&", row)) == 8

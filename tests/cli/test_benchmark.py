@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,19 +123,54 @@ def lacking(file: Path) -> Path:
 def test_a_file_without_its_images_is_na_and_the_others_go_on(
     cli: Cli, asked: dict[str, Any], file: Path, lacking: Path, tmp_path: Path, root: Any, text: str
 ) -> None:
-    content = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump(content | {"data": {"root": root}}, sort_keys=False))
+    theirs = {"method": "theirs", "protocol": "given", "numbers": {"pixel_ap": 0.75}, "source": "b"}
+    content = yaml.safe_load(file.read_text()) | {"data": {"root": root}, "published": [theirs]}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
     code, out, err = cli("benchmark", file, lacking, "--out", tmp_path / "out")
     assert code == 3  # no cell finished: the weights are not there either
     assert "mine: n/a: needs its images: " in out
     assert text in out
     assert "plate, given, a, seed 1" in err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine", "second"}
+    folder = tmp_path / "out" / "mine"
+    assert f"written: {folder / 'benchmark.md'} (and .csv, .tex, .json)" in out
+    names = {f"benchmark.{end}" for end in ("yaml", "md", "csv", "tex", "json")}
+    assert {path.name for path in folder.iterdir()} == names
+    with (folder / "benchmark.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["kind"], row["method"]) for row in rows] == [
+        ("mean", "ours"), ("mean", "PatchCore"), ("published", "theirs"),
+    ]  # fmt: skip
+    assert all(text in row["note"] for row in rows[:2])
+    assert (rows[0]["pixel_ap"], rows[0]["split_hash"], rows[2]["pixel_ap"]) == (
+        "n/a",
+        "n/a",
+        "0.75",
+    )
+    for end in ("md", "tex"):
+        assert "n/a: needs its images: " in (folder / f"benchmark.{end}").read_text()
     code, out, _ = cli("benchmark", file, lacking, "--out", tmp_path / "out", "--json")
     mine, second = json.loads(out)
-    assert [row["method"] for row in mine["rows"]] == ["ours", "PatchCore"]
-    assert all(text in row["notes"][0] and not row["seeds"] for row in mine["rows"])
+    assert mine == json.loads((folder / "benchmark.json").read_text())
+    assert [row["method"] for row in mine["rows"]] == ["ours", "PatchCore", "theirs"]
+    assert all(text in row["notes"][0] and not row["seeds"] for row in mine["rows"][:2])
     assert len(second["cells"]) == 2
+
+
+def test_the_table_of_a_call_that_had_the_images_stays(
+    cli: Cli, asked: dict[str, Any], lacking: Path, tmp_path: Path
+) -> None:
+    cli("benchmark", lacking, "--out", tmp_path / "out")
+    files = [path for path in (tmp_path / "out" / "second").iterdir() if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    assert len(before) == 5
+    content = yaml.safe_load(lacking.read_text()) | {"data": {"root": "/gone"}}
+    lacking.write_text(yaml.safe_dump(content, sort_keys=False))
+    code, out, _ = cli("benchmark", lacking, "--out", tmp_path / "out")
+    assert code == 3
+    assert "second: n/a: needs its images: /gone" in out
+    assert f"left as it is: {tmp_path / 'out' / 'second' / 'benchmark.md'}, of a call that" in out
+    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_a_fault_of_any_file_stops_before_the_first_training(
@@ -168,3 +209,38 @@ def test_no_cell_finished(cli: Cli, asked: dict[str, Any], file: Path, tmp_path:
     code, out, _ = cli("benchmark", file, "--out", tmp_path / "out")
     assert code == 3
     assert "n/a: needs /gone.pth: no such weights file" in " ".join(out.split())
+
+
+def test_sigterm_ends_the_cell_as_ctrl_c_does(
+    file: Path, tmp_path: Path, this_package: dict[str, str]
+) -> None:
+    """The command's output ends once nobody is left who could write there."""
+    script = """
+        import os, sys, threading
+        from anomaly_u2net.benchmark import pool
+        from anomaly_u2net.cli.main import main
+
+        def for_ever(job):
+            print(os.getpid(), flush=True)
+            threading.Event().wait()
+
+        pool.execute = for_ever
+        if __name__ == "__main__":
+            main(["benchmark", *sys.argv[1:]])
+    """
+    path = tmp_path / "command.py"
+    path.write_text(textwrap.dedent(script))
+    command = [sys.executable, path, file, "--out", tmp_path / "out"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=this_package, text=True, **pipes) as main:
+        assert main.stdout is not None
+        worker = int(main.stdout.readline())
+        assert worker != main.pid
+        main.terminate()
+        try:
+            out, err = main.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
+    assert (main.returncode, out) == (130, "")
+    assert err.endswith("anomaly-u2net: interrupted\n")
