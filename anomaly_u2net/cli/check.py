@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomaly_u2net.cli.options import Json
+
+if TYPE_CHECKING:
+    from anomaly_u2net.data.check import Total
 
 #: Findings of a kind that are listed; --json lists all.
 SHOWN = 20
@@ -38,6 +41,7 @@ def check(
                 "images": report.images,
                 "findings": [found._asdict() for found in report.findings],
                 "uncounted": report.uncounted,
+                "total": report.total and report.total._asdict(),
             }
         )
     elif not counts:
@@ -48,10 +52,22 @@ def check(
         for kind in dict.fromkeys(kind for kind, _ in counts):
             own = [found for found in report.findings if found.kind == kind]
             for found in own[:SHOWN]:
-                print(f"{kind}: {found.file or found.category}: {found.text}")
+                print(": ".join(filter(None, (kind, found.file or found.category, found.text))))
             if len(own) > SHOWN:
                 print(f"{kind}: and {len(own) - SHOWN} more; --json lists all")
     if report.uncounted and not as_json:
         print(f"no counts to verify against, in card {card}: {', '.join(report.uncounted)}")
+    if report.total and not as_json:
+        _show_total(report.total, card)
     if counts:
         raise typer.Exit(1)
+
+
+def _show_total(total: Total, card: str) -> None:
+    from anomaly_u2net.data.index import few, images_in_words
+
+    stated = f"the total in card {card}, {images_in_words(total.stated)}"
+    if total.absent:
+        print(f"{stated}, was not verified; not here: {few(total.absent)}")
+    elif total.found == total.stated:
+        print(f"{stated}, is what was found")

@@ -15,8 +15,10 @@ from anomaly_u2net.resources import shipped
 from anomaly_u2net.types import Split
 
 Count = Annotated[int, Field(ge=0)]
-#: images of a split: (good, defective), or (all,) where no source tells the two apart
-Counts = dict[Split, Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)]]
+#: (good, defective), or (all,) where no source tells the two apart
+Images = Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)]
+#: images of a split
+Counts = dict[Split, Images]
 
 
 class Groups(BaseModel):
@@ -37,6 +39,7 @@ class Card(BaseModel):
     category: the name of the one category of a single-category set, else None.
     categories: the expected categories and, where known, their images per split as
     (good, defective) or (all,); None where any category will do.
+    total: the images of all categories and splits together, where no source counts each.
     groups: stated where the set has a ``groups.csv`` that must be there.
     """
 
@@ -47,6 +50,7 @@ class Card(BaseModel):
     layout: str
     category: str | None = None
     categories: dict[str, Counts] | None = None
+    total: Images | None = None
     groups: Groups | None = None
     licence: str
     citation: str
@@ -65,6 +69,15 @@ class Card(BaseModel):
             raise ValueError(
                 f"expected categories to hold {self.category!r} alone, as category says, "
                 f"found {sorted(self.categories)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _total_is_over_categories(self) -> Card:
+        if self.total is not None and not self.categories:
+            raise ValueError(
+                "expected categories beside total, found none; name those that it is over, as "
+                "categories: {bolt: {}}"
             )
         return self
 

@@ -15,6 +15,8 @@ from anomaly_u2net.data.images import EXTENSIONS, image_files, read_image, read_
 from anomaly_u2net.data.index import (
     GROUPS,
     count_differences,
+    count_text,
+    counted,
     find_places,
     missing_files,
     missing_in_groups,
@@ -24,6 +26,14 @@ from anomaly_u2net.data.layouts import LAYOUTS
 from anomaly_u2net.errors import DatasetError, ImageError, InputError, MaskError
 from anomaly_u2net.types import ImageRecord
 
+#: What is told of a file among images that is none by its name.
+UNREAD = (
+    f"is not read: expected images alone in this folder ({' '.join(EXTENSIONS)}); rename one that is "
+    "in such a format, convert any other, remove what is no image"
+)
+#: Windows hides them.
+HIDDEN = ("desktop.ini", "thumbs.db")
+
 Kind: TypeAlias = Literal["missing", "broken", "unexpected", "count"]
 
 
@@ -32,8 +42,8 @@ class Finding(NamedTuple):
 
     kind: missing (a category, image or mask that is not there), broken (unreadable, of another
     size, an empty mask, a layout that cannot be read), unexpected (an image file that belongs to
-    nothing, a category that the card does not state), count (other than the card states). file:
-    below the root, or empty.
+    nothing, a file among images that is not read, a category that the card does not state), count
+    (other than the card states). category: empty for all or none. file: below the root, or empty.
     """
 
     kind: Kind
@@ -42,15 +52,28 @@ class Finding(NamedTuple):
     text: str
 
 
+class Total(NamedTuple):
+    """Images of all categories together, (good, defective) or (all,): as the card states, and found.
+
+    absent: the categories of the card that are not there; with one, the two do not compare.
+    """
+
+    stated: tuple[int, ...]
+    found: tuple[int, ...]
+    absent: tuple[str, ...]
+
+
 class CheckReport(NamedTuple):
     """images: how many were read; findings: what is wrong, none for a whole data set.
 
     uncounted: the categories that were found and of which the card states no counts to verify against.
+    total: where the card states one.
     """
 
     images: int
     findings: list[Finding]
     uncounted: tuple[str, ...] = ()
+    total: Total | None = None
 
 
 def check_dataset(
@@ -86,6 +109,10 @@ def check_dataset(
         records += found
         findings += [Finding("broken", category, "", str(fault)) for fault in faults]
         findings += _of_category(found, category, place, root=root, card=card)
+    total = _total(records, places, card)
+    if total and not total.absent and total.found != total.stated:
+        text = count_text(total.stated, total.found, card=card)
+        findings.append(Finding("count", "", "", f"all categories: {text}"))
     for number, record in enumerate(records, start=1):
         findings += _of_image(record, root)
         if on_image:
@@ -98,7 +125,14 @@ def check_dataset(
     uncounted = tuple(
         name for name in sorted({r.category for r in records}) if not stated.get(name)
     )
-    return CheckReport(len(records), findings, uncounted)
+    return CheckReport(len(records), findings, uncounted, total)
+
+
+def _total(records: list[ImageRecord], places: dict[str, Path], card: Card) -> Total | None:
+    if card.total is None:
+        return None
+    absent = sorted((card.categories or {}).keys() - places.keys())
+    return Total(card.total, counted(records, like=card.total), tuple(absent))
 
 
 def _of_root(places: dict[str, Path], *, root: Path, card: Card) -> Iterator[Finding]:
@@ -116,7 +150,7 @@ def _of_root(places: dict[str, Path], *, root: Path, card: Card) -> Iterator[Fin
     if one:
         return
     for parent in {home.parent for home in homes}:
-        for path in _images_below(parent):
+        for path in filter(_is_image, _files_below(parent)):
             if parent / path.relative_to(parent).parts[0] not in homes:
                 yield Finding("unexpected", "", _below(root, path), "belongs to no category")
 
@@ -133,6 +167,8 @@ def _of_category(
             yield Finding("missing", category, _below(root, record.path), text)
     for path in missing_files(records):
         yield Finding("missing", category, _below(root, path), f"named in {_below(root, place)}")
+    for path, text in layout.gaps(records, category, root):
+        yield Finding("missing", category, _below(root, path), text)
     if place.is_dir():
         yield from _of_groups([record.path for record in records], category, place, root, card)
     if not records:
@@ -144,9 +180,9 @@ def _of_category(
     for glob, image_of in layout.spare.items():
         spare = base.rglob(glob)
         known |= {p for p in spare if image_of is None or not images.isdisjoint(image_of(p))}
-    for path in _images_below(base):
-        if path not in known:
-            yield Finding("unexpected", category, _below(root, path), "belongs to no image")
+    for path in _strangers(base, known, layout.holds):
+        text = "belongs to no image" if _is_image(path) else UNREAD
+        yield Finding("unexpected", category, _below(root, path), text)
     for difference in count_differences(records, category, card=card):
         yield Finding("count", category, "", difference)
 
@@ -183,14 +219,26 @@ def _of_image(record: ImageRecord, root: Path) -> Iterator[Finding]:
         yield Finding("broken", record.category, _below(root, file), str(error))
 
 
-def _images_below(folder: Path) -> list[Path]:
+def _strangers(base: Path, known: set[Path], holds: Sequence[str]) -> Iterator[Path]:
+    """The images below ``base`` that are not known, and in the folders ``holds`` any such file."""
+    folders = [path for glob in holds for path in base.glob(glob) if path.is_dir()]
+    for path in _files_below(base):
+        if path not in known and (_is_image(path) or any(map(path.is_relative_to, folders))):
+            yield path
+
+
+def _files_below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
+        if path.name.lower() not in HIDDEN
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS
 
 
 def _below(root: Path, path: Path) -> str:

@@ -185,19 +185,35 @@ def count_differences(
     records: Sequence[ImageRecord], category: str, *, card: Card
 ) -> Iterator[str]:
     """Where the images of a category are not as many as the card states, in words."""
-    for split, expected in (card.categories or {}).get(category, {}).items():
-        defective = Counter(record.defective for record in records if record.split == split)
-        if len(expected) == 1:
-            found: tuple[int, ...] = (defective.total(),)
-            stated = f"{expected[0]} images"
-        else:
-            found = (defective[False], defective[True])
-            stated = f"{expected[0]} good and {expected[1]} defective images"
-        if found != expected:
-            yield (
-                f"{split}: the card {card.name!r} states {stated}, found "
-                f"{' and '.join(map(str, found))}"
-            )
+    for split, stated in (card.categories or {}).get(category, {}).items():
+        found = counted((record for record in records if record.split == split), like=stated)
+        if found != stated:
+            yield f"{split}: {count_text(stated, found, card=card)}"
+
+
+def counted(records: Iterable[ImageRecord], *, like: tuple[int, ...]) -> tuple[int, ...]:
+    """The number of records, as ``like``: (good, defective) or (all,)."""
+    defective = Counter(record.defective for record in records)
+    return (defective.total(),) if len(like) == 1 else (defective[False], defective[True])
+
+
+def count_text(stated: tuple[int, ...], found: tuple[int, ...], *, card: Card) -> str:
+    """What a card states and what was found, in words."""
+    return (
+        f"the card {card.name!r} states {images_in_words(stated)}, found "
+        f"{' and '.join(map(str, found))}"
+    )
+
+
+def images_in_words(count: tuple[int, ...]) -> str:
+    """(good, defective) or (all,) as a card states them, in words.
+
+    >>> images_in_words((10, 2)), images_in_words((12,))
+    ('10 good and 2 defective images', '12 images')
+    """
+    if len(count) == 1:
+        return f"{count[0]} images"
+    return f"{count[0]} good and {count[1]} defective images"
 
 
 def _below(root: Path, path: Path) -> str:

@@ -20,8 +20,32 @@ def test_a_whole_data_set_ends_with_0(cli: Cli, tiny_data: Path) -> None:
     code, out, _ = cli("data", "check", tiny_data, "--json")
     assert (code, json.loads(out)) == (
         0,
-        {"images": 54, "findings": [], "uncounted": ["plate", "sheet"]},
+        {"images": 54, "findings": [], "uncounted": ["plate", "sheet"], "total": None},
     )
+
+
+def test_the_total_of_a_card(cli: Cli, tiny_data: Path, tmp_path: Path) -> None:
+    def check(total: str, *args: str, root: Path = tiny_data) -> tuple[int, list[str]]:
+        card = tmp_path / "own.yaml"
+        card.write_text(
+            "name: own\ntitle: t\nlayout: mvtec\nlicence: l\ncitation: c\nget: g\n"
+            f"categories: {{plate: {{}}, sheet: {{}}}}\ntotal: {total}\n"
+        )
+        code, out, _ = cli("data", "check", root, "--card", card, *args)
+        return code, out.replace(str(card), "own").splitlines()
+
+    stated = "the total in card own, 34 good and 20 defective images"
+    code, lines = check("[34, 20]")
+    assert (code, lines[-1]) == (0, f"{stated}, is what was found")
+    code, lines = check("[34, 20]", root=tiny_data / "sheet")
+    assert code == 0
+    assert lines[-1] == f"{stated}, was not verified; not here: plate"
+    code, lines = check("[55]")
+    assert code == 1
+    assert lines[-2] == "count: all categories: the card 'own' states 55 images, found 54"
+    assert not [line for line in lines if line.startswith("the total")]
+    code, lines = check("[55]", "--json")
+    assert json.loads("\n".join(lines))["total"] == {"stated": [55], "found": [54], "absent": []}
 
 
 def test_what_is_wrong_ends_with_1(cli: Cli, own_data: Path) -> None:

@@ -41,6 +41,7 @@ def test_the_counts_of_mvtec_ad_add_up_to_the_papers() -> None:
         ("mpdd", 6, 888, 176, 282),
         ("mvtec_loco", 5, 1772, 575, 993),
         ("ksdd2", 1, 2085 + 246, 894, 110),
+        ("mvtec_ad2", 8, 2528, 379, 705),
     ],
 )
 def test_counts_add_up_to_the_published_totals(
@@ -68,7 +69,9 @@ def test_cards_without_counts() -> None:
     bare = {
         name for name in list_cards() if not all((load_card(name).categories or {"": {}}).values())
     }
-    assert bare == {"folder", "mvtec_ad2", "real_iad"}
+    assert bare == {"folder", "real_iad"}
+    assert load_card("real_iad").total == (151_050 - 51_329, 51_329)
+    assert {name for name in list_cards() if load_card(name).total} == {"real_iad"}
 
 
 def test_every_layout_has_a_card() -> None:
@@ -106,6 +109,8 @@ def test_your_own_card(tmp_path: Path) -> None:
     text = CARD + "categories: {bolt: {train: [10, 2]}}\n"
     card = load_card(str(own(tmp_path, text)))
     assert card.categories == {"bolt": {"train": (10, 2)}}
+    assert card.total is None
+    assert load_card(own(tmp_path, text + "total: [10, 2]\n")).total == (10, 2)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,8 @@ def test_your_own_card(tmp_path: Path) -> None:
             r"categories\.bolt\.train: .*at most 2",
         ),
         (CARD + "categories: {bolt: {training: [1, 0]}}\n", r"categories\.bolt\.training"),
+        (CARD + "total: [1, 2, 3]\ncategories: {bolt: {}}\n", r"total: .*at most 2"),
+        (CARD + "total: [10, 2]\n", r"expected categories beside total, found none; name those"),
         (CARD + "category: nut\ncategories: {bolt: {}}\n", "to hold 'nut' alone"),
         ("- a\n- b\n", "found list; start from the shipped card 'folder'"),
         ("a: [\n", "expected a data-set card in YAML, could not read it"),

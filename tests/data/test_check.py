@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from anomaly_u2net.data.cards import Card, Groups, load_card
-from anomaly_u2net.data.check import CheckReport, check_dataset
+from anomaly_u2net.data.check import CheckReport, Total, check_dataset
 from anomaly_u2net.errors import DatasetError
 
 Save = Callable[[np.ndarray, Path], None]
@@ -70,6 +70,84 @@ def test_images_in_no_category_are_unexpected(own_data: Path, write_png: Save) -
     assert check_dataset(own_data / "plate").findings == []
 
 
+def test_files_among_the_images_that_are_not_read(own_data: Path) -> None:
+    plate = own_data / "plate"
+    good, masks = plate / "train" / "good", plate / "ground_truth" / "spot"
+    (good / "train_good_0.png").rename(good / "train_good_0.gif")
+    (good / "train_good_1.png").rename(good / "train_good_1.JFIF")
+    (masks / "test_spot_0_mask.png").rename(masks / "test_spot_0_mask.ppm")
+    for name in ("test/good/a.zip", "train/notes.txt"):
+        (plate / name).touch()
+    for name in ("licence.txt", "groups.txt", "docs/manual.pdf", "train/good/.hidden.gif",
+                 "test/good/Thumbs.db", "test/.cache/x.gif"):  # fmt: skip
+        (plate / name).parent.mkdir(exist_ok=True)
+        (plate / name).touch()
+    report = check_dataset(own_data)
+    assert report.images == 52
+    assert told(report) == [
+        ("missing", "plate", "plate/test/spot/test_spot_0.png"),
+        ("unexpected", "plate", "plate/ground_truth/spot/test_spot_0_mask.ppm"),
+        ("unexpected", "plate", "plate/test/good/a.zip"),
+        ("unexpected", "plate", "plate/train/good/train_good_0.gif"),
+        ("unexpected", "plate", "plate/train/good/train_good_1.JFIF"),
+        ("unexpected", "plate", "plate/train/notes.txt"),
+    ]
+    assert report.findings[-1].text == (
+        "is not read: expected images alone in this folder (.bmp .jpeg .jpg .png .tif .tiff .webp); "
+        "rename one that is in such a format, convert any other, remove what is no image"
+    )
+
+
+#: What lies in a set, what is not read there, and what is nobody's business.
+UNREAD: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "btad": (
+        ["01/train/ok/0.png", "01/test/ok/1.png"],
+        ["01/ground_truth/ko/2.gif", "01/test/ok/3.gif"],
+        ["readme.txt", "01/readme.txt"],
+    ),
+    "mvtec_ad2": (
+        ["can/train/good/0.png", "can/test_public/good/1_regular.png"],
+        ["can/test_public/ground_truth/bad/2_regular_mask.gif", "can/validation/good/0.gif"],
+        ["can/license.txt", "can/test_private/7.npy"],
+    ),
+    "dagm": (
+        ["Class1/Train/1.PNG", "Class1/Test/1.PNG"],
+        ["Class1/Test/2.gif", "Class1/Train/Label/1_label.gif"],
+        ["Class1/Train/Label/Labels.txt", "Class1/Test/Label/Labels.txt", "readme.txt"],
+    ),
+    "ksdd2": (
+        ["train/8.png", "train/8_GT.png", "test/9.png", "test/9_GT.png"],
+        ["test/7.gif", "train/7_GT.gif"],
+        ["split_16.pyb"],
+    ),
+    "neu_seg": (
+        ["images/training/1.jpg", "annotations/training/1.png"],
+        ["annotations/test/1.gif", "images/test/1.gif"],
+        ["README.md"],
+    ),
+    "magnetic_tile_original": (
+        ["MT_Free/Imgs/1.jpg", "MT_Free/Imgs/1.png"],
+        ["MT_Free/Imgs/2.gif"],
+        ["README.md"],
+    ),
+}
+
+
+@pytest.mark.parametrize("card", UNREAD)
+def test_in_every_layout_a_file_among_images_is_told(
+    tmp_path: Path, write_png: Save, card: str
+) -> None:
+    files, unread, others = UNREAD[card]
+    for file in files:
+        write_png(np.zeros((8, 8), np.uint8), tmp_path / file)
+    for file in unread + others:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    found = [f for f in check_dataset(tmp_path, card=card).findings if f.kind == "unexpected"]
+    assert [finding.file for finding in found] == unread
+    assert all("is not read" in finding.text for finding in found)
+
+
 def test_the_card_says_what_should_be_there(own_data: Path) -> None:
     card = Card.model_validate(
         {
@@ -98,6 +176,30 @@ def test_the_card_says_what_should_be_there(own_data: Path) -> None:
     # The folder of one category says nothing about the others.
     alone = check_dataset(own_data / "plate", card=card)
     assert told(alone) == [("count", "plate", "")]
+
+
+def test_the_total_of_a_card_is_verified_where_all_categories_are_here(own_data: Path) -> None:
+    card = load_card("folder").model_copy(
+        update={"categories": {"plate": {}, "sheet": {}}, "total": (34, 20)}
+    )
+    report = check_dataset(own_data, card=card)
+    assert report == CheckReport(54, [], ("plate", "sheet"), Total((34, 20), (34, 20), ()))
+    one = check_dataset(own_data, card=card.model_copy(update={"total": (54,)}))
+    assert one.total == Total((54,), (54,), ())
+    # An image and its mask that are gone leave this trace alone.
+    spot = own_data / "sheet" / "test" / "spot"
+    (spot / "test_spot_0.png").unlink()
+    (own_data / "sheet" / "ground_truth" / "spot" / "test_spot_0_mask.png").unlink()
+    report = check_dataset(own_data, card=card)
+    assert told(report) == [("count", "", "")]
+    assert report.findings[0].text == (
+        "all categories: the card 'folder' states 34 good and 20 defective images, found 34 and 19"
+    )
+    shutil.rmtree(own_data / "plate")
+    for root in (own_data, own_data / "sheet"):
+        report = check_dataset(root, card=card)
+        assert report.total == Total((34, 20), (17, 9), ("plate",))
+        assert not [finding for finding in report.findings if finding.kind == "count"]
 
 
 def test_a_type_that_is_gone_is_told_by_count_and_by_file(tmp_path: Path, write_png: Save) -> None:
@@ -229,15 +331,65 @@ def test_what_a_list_names_and_is_not_there(tmp_path: Path, write_png: Save) -> 
         f"candle,test,normal,{data}/Images/Normal/1.JPG,\n"
         f"candle,test,anomaly,{data}/Images/Anomaly/0.JPG,{data}/Masks/Anomaly/0.png\n"
     )
+    (tmp_path / data / "Masks" / "Anomaly" / "1.gif").touch()
+    (tmp_path / "candle" / "readme.txt").touch()
     report = check_dataset(tmp_path, card="visa")
     own = [found for found in told(report) if found[1] == "candle" and found[0] != "count"]
     assert own == [
         ("missing", "candle", "candle/Data/Images/Normal/2.JPG"),
         ("unexpected", "candle", "candle/Data/Images/Normal/extra.JPG"),
+        ("unexpected", "candle", "candle/Data/Masks/Anomaly/1.gif"),
         ("unexpected", "candle", "candle/Data/Masks/Anomaly/1.png"),
     ]
     assert ("unexpected", "", "candel/Data/Images/Normal/0.JPG") in told(report)
     assert sum(found[0] == "missing" for found in told(report)) == 1 + 11  # other categories
+
+
+def test_what_the_list_of_types_names_and_leaves_out(tmp_path: Path, write_png: Save) -> None:
+    images, rows = "candle/Data/Images", ["object,split,label,image,mask"]
+    for name, split in (("Normal/0", "train"), ("Normal/1", "test"), ("Anomaly/0", "test"),
+                        ("Anomaly/1", "test"), ("Anomaly/2", "test")):  # fmt: skip
+        write_png(np.full((8, 8), 9, np.uint8), tmp_path / images / f"{name}.JPG")
+        mask = f"candle/Data/Masks/{name}.png" if "Anomaly" in name else ""
+        if mask:
+            write_png(np.full((8, 8), 1, np.uint8), tmp_path / mask)
+        label = "anomaly" if mask else "normal"
+        rows.append(f"candle,{split},{label},{images}/{name}.JPG,{mask}")
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text("\n".join(rows))
+    types = tmp_path / "candle" / "image_anno.csv"
+    card = load_card("visa").model_copy(update={"categories": {"candle": {}}})
+
+    def found(*rows: str) -> list[tuple[str, str, str]]:
+        types.write_text("\n".join(["image,label,mask", *(f"{images}/{row}," for row in rows)]))
+        report = check_dataset(tmp_path, card=card)
+        assert report.images == 5
+        return [(finding.kind, finding.file, finding.text) for finding in report.findings]
+
+    normal = ("Normal/0.JPG,normal", "Normal/1.JPG,normal")
+    assert found(*normal, *(f"Anomaly/{i}.JPG,bent" for i in range(3))) == []
+    gone = f"{images}/Anomaly/7.JPG"
+    assert found(normal[0], "Anomaly/0.JPG,bent", "Anomaly/1.JPG,melt", "Anomaly/7.JPG,melt") == [
+        ("missing", f"{images}/Anomaly/2.JPG", "without a row in candle/image_anno.csv"),
+        ("missing", gone, "named in candle/image_anno.csv"),
+        ("missing", f"{images}/Normal/1.JPG", "without a row in candle/image_anno.csv"),
+    ]
+    wrong = found(
+        "Normal/0.JPG,bent", "Normal/1.JPG,normal", "Anomaly/0.JPG,normal", "Anomaly/1.JPG,",
+        "Anomaly/2.JPG,bent", "Anomaly/2.JPG,melt",
+    )  # fmt: skip
+    assert [kind for kind, *_ in wrong] == ["broken"] * 4
+    texts = "\n".join(text for *_, text in wrong)
+    for text in ("expected the label normal, or defect types with commas between them, for "
+                 f"{images}/Anomaly/1.JPG, found ''; download the list again",
+                 f"expected one label for {images}/Anomaly/2.JPG, found 'bent' and 'melt'",
+                 "Normal/0.JPG, as split_csv/1cls.csv has it, found 'bent'",
+                 "Anomaly/0.JPG, as split_csv/1cls.csv has it, found 'normal'"):  # fmt: skip
+        assert text in texts
+    types.write_text("file,label\n")
+    report = check_dataset(tmp_path, card=card)
+    assert told(report) == [("broken", "candle", "")]
+    assert "image_anno.csv: expected the columns image, label; no ['image']" in str(report.findings)
 
 
 def test_masks_that_mark_nothing_are_no_strangers(tmp_path: Path, write_png: Save) -> None:
@@ -321,6 +473,7 @@ def test_files_of_real_iad_that_no_list_names(tmp_path: Path, write_png: Save) -
         *("mint/OK/S2/2.png", "mints/OK/S1/1.png"),
     ):
         write_png(np.zeros((8, 8), np.uint8), images / name)
+    (images / "mint" / "OK" / "S2" / "3.gif").touch()
     lists = {"train": [{"anomaly_class": "OK", "image_path": "NG/S1/1.png"}], "test": []}
     (tmp_path / "realiad_jsons").mkdir()
     (tmp_path / "realiad_jsons" / "mint.json").write_text(json.dumps(lists))
@@ -331,6 +484,7 @@ def test_files_of_real_iad_that_no_list_names(tmp_path: Path, write_png: Save) -
             ("unexpected", "", f"{below}mints/OK/S1/1.png"),
             ("unexpected", "mint", f"{below}mint/NG/S1/9_mask.png"),
             ("unexpected", "mint", f"{below}mint/OK/S2/2.png"),
+            ("unexpected", "mint", f"{below}mint/OK/S2/3.gif"),
         ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
@@ -35,10 +35,12 @@ class Layout(NamedTuple):
     name: what a message calls it. find: from the root, and the card's single category if it states
     one, to category → its place; empty where the layout is not there. read: a defect image without
     a mask comes with mask None. tree: drawn for messages. mask: where the mask of an image is
-    looked for; {place} and {label} are filled in. spare: globs of image files that belong to the set
-    and are no record's, as masks that mark nothing; where such a file needs an image to belong to,
-    which. folder: from a category's place, its name and the root to the folder that holds its files
-    and nothing else.
+    looked for; {place} and {label} are filled in. holds: globs, in a category's folder, of the
+    folders that hold images and masks and nothing else, at any depth. spare: globs of files that
+    belong to the set and are no record's, as masks that mark nothing; where such a file needs an
+    image to belong to, which. folder: from a category's place, its name and the root to the folder
+    that holds its files and nothing else. gaps: from a category's records, its name and the root to
+    (file, what is missing) of a list beside the one that was read; it need not be there.
     """
 
     name: str
@@ -46,8 +48,12 @@ class Layout(NamedTuple):
     read: Read
     tree: str
     mask: str
+    holds: tuple[str, ...]
     spare: Mapping[str, ImageOf | None] = MappingProxyType({})
     folder: Callable[[Path, str, Path], Path] = lambda place, _, __: place
+    gaps: Callable[[Sequence[ImageRecord], str, Path], Iterator[tuple[Path, str]]] = (
+        lambda _, __, ___: iter(())
+    )
 
 
 def stop(fault: InputError) -> None:

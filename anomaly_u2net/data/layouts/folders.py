@@ -227,6 +227,7 @@ def _layout(name: str, folders: Folders, *, mask: str, others: tuple[str, ...] =
         partial(read_category, folders=folders),
         folders.tree,
         mask,
+        (*folders.splits, folders.masks),
         {**blank, **dict.fromkeys(others)},
     )
 

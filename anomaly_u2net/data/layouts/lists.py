@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,8 +14,14 @@ from anomaly_u2net.data.layouts.common import Fault, Layout, beside
 from anomaly_u2net.errors import DatasetError
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
+logger = logging.getLogger(__name__)
+
 _SPLITS: dict[str, Split] = {"train": "train", "test": "test"}
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+#: What VisA calls a good image, and a defect whose type is not told.
+NORMAL, ANOMALY = "normal", "anomaly"
+#: In a category of VisA, the defect types of its images; it need not be there.
+VISA_TYPES = "image_anno.csv"
 #: Folders of Real-IAD's images, largest first.
 REALIAD_SIZES = ("realiad_raw", "realiad_1024", "realiad_512", "realiad_256")
 
@@ -21,43 +30,132 @@ def _find_visa(root: Path, _: str | None) -> dict[str, Path]:
     path = root / "split_csv" / "1cls.csv"
     if not path.is_file():
         return {}
-    return dict.fromkeys(sorted({row["object"] for row in _visa_rows(path)}), path)
+    return dict.fromkeys(sorted({row["object"] for row in _rows(path, VISA_COLUMNS)}), path)
 
 
 def _read_visa(place: Path, category: str, root: Path, fault: Fault) -> list[ImageRecord]:
+    """The type of a defect is the one that ``image_anno.csv`` has, where it is there."""
     records: list[ImageRecord] = []
-    for row in _visa_rows(place):
+    for row in _rows(place, VISA_COLUMNS):
         if row["object"] == category:
             try:
                 records.append(_visa_record(row, root, source=place))
             except DatasetError as error:
                 fault(error)
-    return _sorted(records)
+    types = _visa_types(root, category, fault)
+    if types is None:
+        return _sorted(records)
+    source = root / category / VISA_TYPES
+    defects = [record for record in records if record.defective]
+    if without := sum(record.path not in types for record in defects):
+        logger.warning(
+            "%s: %d of %d defect images have no row: their type is %r",
+            *(source, without, len(defects), ANOMALY),
+        )
+    return _sorted([_typed(r, types.get(r.path, r.label), fault, source=source) for r in records])
 
 
 def _visa_record(row: dict[str, str], root: Path, *, source: Path) -> ImageRecord:
     split = _SPLITS.get(row["split"])
-    if split is None or row["label"] not in ("normal", "anomaly") or not row["image"]:
+    if split is None or row["label"] not in (NORMAL, ANOMALY) or not row["image"]:
         raise DatasetError(
             f"{source}: expected the split train or test, the label normal or anomaly, and an "
             f"image, found {row['split']!r}, {row['label']!r} and {row['image']!r}; download "
             "the list again"
         )
-    label = GOOD if row["label"] == "normal" else row["label"]
+    label = GOOD if row["label"] == NORMAL else ANOMALY
     image = _under(root, row["image"], source=source)
     mask = _under(root, row["mask"], source=source) if label != GOOD and row["mask"] else None
     return ImageRecord(image, row["object"], split, label, mask, None, "labels")
 
 
-def _visa_rows(path: Path) -> list[dict[str, str]]:
+def _typed(record: ImageRecord, label: str, fault: Fault, *, source: Path) -> ImageRecord:
+    if not label:
+        return record  # told already
+    if (label == GOOD) != (record.label == GOOD):
+        stated = "defect types" if record.defective else NORMAL
+        found = NORMAL if record.defective else label
+        fault(
+            DatasetError(
+                f"{source}: expected {stated} for {record.path}, as split_csv/1cls.csv has it, found "
+                f"{found!r}; download the two lists again"
+            )
+        )
+        return record
+    return replace(record, label=label)
+
+
+def _visa_types(root: Path, category: str, fault: Fault) -> dict[Path, str] | None:
+    """Image → its label by ``image_anno.csv``, empty where ``fault`` is told that it is none.
+
+    None where the file is not there or cannot be read.
+    """
+    path = root / category / VISA_TYPES
+    if not path.is_file():
+        return None
+    types: dict[Path, str] = {}
+    try:
+        rows = _rows(path, ("image", "label"))
+    except DatasetError as error:
+        fault(error)
+        return None
+    for row in rows:
+        try:
+            image = _under(root, row["image"], source=path)
+        except DatasetError as error:
+            fault(error)
+            continue
+        label = _visa_label(row, fault, source=path)
+        if types.setdefault(image, label) != label:
+            fault(
+                DatasetError(
+                    f"{path}: expected one label for {row['image']}, found {types[image]!r} and "
+                    f"{label!r}; keep one row an image"
+                )
+            )
+    return types
+
+
+def _visa_label(row: dict[str, str], fault: Fault, *, source: Path) -> str:
+    """One name for the types of an image, in whatever order they stand: melt,bent is bent+melt."""
+    types = sorted({" ".join(part.split()) for part in (row["label"] or "").split(",")} - {""})
+    if types == [NORMAL]:
+        return GOOD
+    if not types or {NORMAL, GOOD} & set(types):
+        fault(
+            DatasetError(
+                f"{source}: expected the label {NORMAL}, or defect types with commas between them, "
+                f"for {row['image']}, found {row['label']!r}; download the list again"
+            )
+        )
+        return ""
+    return "+".join(types)
+
+
+def _visa_gaps(
+    records: Sequence[ImageRecord], category: str, root: Path
+) -> Iterator[tuple[Path, str]]:
+    """Images that ``image_anno.csv`` alone names and that are not there, and those without a row."""
+    types = _visa_types(root, category, lambda _: None)  # the reader told its faults
+    if types is None:
+        return
+    listed = {record.path for record in records}
+    for image in sorted(types.keys() - listed):
+        if not image.exists():
+            yield image, f"named in {category}/{VISA_TYPES}"
+    for image in sorted(listed - types.keys()):
+        yield image, f"without a row in {category}/{VISA_TYPES}"
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: expected a CSV file, cannot read it: {error}") from error
-    if missing := [name for name in VISA_COLUMNS if name not in (reader.fieldnames or [])]:
-        raise DatasetError(f"{path}: expected the columns {', '.join(VISA_COLUMNS)}; no {missing}")
+    if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
+        raise DatasetError(f"{path}: expected the columns {', '.join(columns)}; no {missing}")
     return rows
 
 
@@ -128,9 +226,9 @@ def _no_list(place: Path, error: Exception) -> DatasetError:
     )
 
 
-def _under(root: Path, name: str, *, source: Path) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+def _under(root: Path, name: str | None, *, source: Path) -> Path:
+    path = PurePosixPath(name or "")
+    if not name or path.is_absolute() or ".." in path.parts:
         raise DatasetError(f"{source}: expected paths under {root}, found {name!r}")
     return root / path
 
@@ -148,9 +246,12 @@ VISA = Layout(
       split_csv/1cls.csv                     object,split,label,image,mask
       <category>/Data/Images/Normal/*.JPG
       <category>/Data/Images/Anomaly/*.JPG
-      <category>/Data/Masks/Anomaly/*.png    0 background, 1 and more are defects""",
+      <category>/Data/Masks/Anomaly/*.png    0 background, 1 and more are defects
+      <category>/image_anno.csv              optional: image,label,mask; the defect types""",
     "its path in {place}",
+    ("Data",),
     folder=lambda _, category, root: root / category,
+    gaps=_visa_gaps,
 )
 REALIAD = Layout(
     "Real-IAD",
@@ -162,6 +263,7 @@ REALIAD = Layout(
       realiad_1024/<category>/OK/<part>/*.jpg       one size; of several, name one as the root
       realiad_1024/<category>/NG/<type>/<part>/*.jpg and *_mask.png""",
     "its path in {place}",
+    ("*",),
     {"*_mask.png": beside("_mask")},
     lambda _, category, root: _realiad_images(root) / category,
 )

@@ -151,6 +151,7 @@ KSDD2 = Layout(
       train/<number>.png and train/<number>_GT.png   white on black; all black: no defect
       test/<number>.png and test/<number>_GT.png""",
     "<stem>_GT.png, beside the image",
+    ("train", "test"),
     {"*/*_GT.png": beside("_GT"), "*/* (copy).png": None},
 )
 DAGM = Layout(
@@ -163,6 +164,8 @@ DAGM = Layout(
       Train/Label/<number>_label.PNG    of the defect images alone
       Test/...""",
     "Label/<stem>_label.PNG, beside the image",
+    ("Train", "Test"),
+    {"Label/[Ll]abels.txt": None},
 )
 NEU_SEG = Layout(
     "NEU-Seg",
@@ -175,6 +178,7 @@ NEU_SEG = Layout(
       annotations/training/<number>.png   0 background, 1 inclusion, 2 patches, 3 scratches
       annotations/test/<number>.png""",
     "{place}/annotations/training/<stem>.png, or test/",
+    ("images", "annotations"),
     {"annotations/*/*": lambda m: [m.parents[2] / "images" / m.parent.name / m.stem]},
 )
 MAGNETIC_TILE = Layout(
@@ -187,5 +191,6 @@ MAGNETIC_TILE = Layout(
       MT_Blowhole/Imgs/<name>.jpg and <name>.png
       MT_Break/, MT_Crack/, MT_Fray/, MT_Uneven/ alike""",
     "<stem>.png, beside the image",
+    ("MT_*/Imgs",),
     {"MT_Free/Imgs/*.png": beside()},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.index import index_dataset
+from anomaly_u2net.data.protocols import split_by_protocol
 from anomaly_u2net.data.split_files import read_split, training_hashes, write_split
 from anomaly_u2net.errors import DatasetError, MaskError
 
@@ -50,6 +52,95 @@ def test_visa_reads_its_list(miniature: Miniature, rows: Rows) -> None:
         ("pcb1", "train", "good", "pcb1/Data/Images/Normal/0000.JPG", "", ""),
     ]
     assert len(index_dataset(root, card="visa", categories=["pcb1"])) == 1
+
+
+def anno(root: Path, *types: str) -> None:
+    """Write image_anno.csv of candle, with the types of the defect images 000, 001, …"""
+    rows = [f"{DATA}/Images/Normal/000{i}.JPG,normal," for i in range(2)]
+    rows += [
+        f'{DATA}/Images/Anomaly/{i:03d}.JPG,"{kind}",{DATA}/Masks/Anomaly/{i:03d}.png'
+        for i, kind in enumerate(types)
+    ]
+    (root / "candle" / "image_anno.csv").write_text("\r\n".join(["image,label,mask", *rows]))
+
+
+def many(miniature: Miniature, defects: int) -> Path:
+    """A candle with so many defect images."""
+    names = [f"{i:03d}" for i in range(defects)]
+    images = {f"{DATA}/Images/Anomaly/{name}.JPG": 9 for name in names}
+    root = miniature(VISA | images | {f"{DATA}/Masks/Anomaly/{name}.png": 1 for name in names})
+    rows = [
+        f"candle,test,anomaly,{DATA}/Images/Anomaly/{name}.JPG,{DATA}/Masks/Anomaly/{name}.png\n"
+        for name in names[1:]
+    ]
+    (root / "split_csv").mkdir()
+    (root / "split_csv" / "1cls.csv").write_text(VISA_CSV + "".join(rows))
+    return root
+
+
+def test_visa_has_the_types_of_its_second_list(miniature: Miniature, rows: Rows) -> None:
+    root = many(miniature, 4)
+    assert {row[2] for row in rows(root, "visa")} == {"good", "anomaly"}
+    anno(root, "weird candle wick, chunk of  wax missing", "bent", "melt,bent", "bent,melt")
+    found = [row[2:4] for row in rows(root, "visa") if row[0] == "candle" and row[1] == "test"]
+    images = f"{DATA}/Images/Anomaly"
+    assert found == [
+        ("bent", f"{images}/001.JPG"),
+        ("bent+melt", f"{images}/002.JPG"),
+        ("bent+melt", f"{images}/003.JPG"),
+        ("chunk of wax missing+weird candle wick", f"{images}/000.JPG"),
+        ("good", f"{DATA}/Images/Normal/0001.JPG"),
+    ]
+
+
+def test_protocols_of_visa_are_by_type(miniature: Miniature) -> None:
+    root = many(miniature, 9)
+    anno(root, *["bent"] * 5, *["melt,bent"] * 4)
+    records = index_dataset(root, card="visa", categories=["candle"])
+    for seed in range(5):
+        split = split_by_protocol(records, "kshot-4", seed=seed)
+        chosen = sorted(r.label for r in split if r.split == "train" and r.defective)
+        assert chosen == ["bent", "bent", "bent+melt", "bent+melt"]
+    hard = split_by_protocol(records, "hard-bent+melt-2", seed=0)
+    assert {r.label for r in hard if r.split == "test"} == {"good", "bent"}
+    assert sum(r.label == "bent+melt" for r in hard if r.split == "train") == 2
+
+
+def test_an_image_without_a_type_is_an_anomaly(
+    miniature: Miniature, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = many(miniature, 3)
+    anno(root, "bent", "bent")
+    with caplog.at_level(logging.WARNING):
+        found = rows(root, "visa")
+    assert sorted(row[2] for row in found if row[0] == "candle") == [
+        *("anomaly", "bent", "bent", "good", "good"),
+    ]
+    assert "1 of 3 defect images have no row: their type is 'anomaly'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("image,label", "file,label", r"expected the columns image, label; no \['image'\]"),
+        ('000.JPG,"bent', '000.JPG,"normal', "expected defect types for .*000.JPG.*'normal'; down"),
+        ("0000.JPG,normal", "0000.JPG,bent", "expected normal for .*0000.JPG.* found 'bent'; down"),
+        ('000.JPG,"bent', '000.JPG,",', "000.JPG, found ','; download the list again"),
+        ('000.JPG,"bent', '000.JPG,"good,bent', "000.JPG, found 'good,bent'; download"),
+        (f"{DATA}/Images/Normal/0000", "../0000", r"expected paths under .*found '\.\./0000.JPG'"),
+        (f"{DATA}/Images/Normal/0000.JPG", "", "expected paths under .*found ''"),
+        ("Anomaly/001.JPG", "Anomaly/000.JPG", "one label for .*000.JPG, found 'bent' and"),
+    ],
+)
+def test_a_list_of_types_that_is_wrong(miniature: Miniature, old: str, new: str, text: str) -> None:
+    root = many(miniature, 2)
+    anno(root, "bent", "melt")
+    file = root / "candle" / "image_anno.csv"
+    content = file.read_text()
+    assert old in content
+    file.write_text(content.replace(old, new, 1))
+    with pytest.raises(DatasetError, match=text):
+        index_dataset(root, card="visa")
 
 
 def test_label_numbers_stay_label_numbers_in_a_splits_file(
