@@ -1,58 +1,78 @@
-"""Backbones of anomalib's models with weights that are here: of a Python package, or a file."""
+"""Backbones of anomalib's models with weights that are here, of a Python package or a file.
+
+What is not here is not downloaded.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-import warnings
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from anomaly_u2net.errors import ModelFileError
+from anomaly_u2net.benchmark.methods import AnomalibMethod
+from anomaly_u2net.errors import InputError, ModelFileError
 from anomaly_u2net.models.packaged import packaged_weights
 from anomaly_u2net.models.peers import whole_name
+from anomaly_u2net.recipe.part import hint
 
 #: Backbones whose ImageNet weights come as a Python package (models/packaged.py):
 #: name → architecture in timm, mean and std that it was trained with (127 and 128 of 255)
 OFFLINE = {"efficientnet-lite0": ("tf_efficientnet_lite0", (127 / 255, 128 / 255))}
 
 
-def register_backbone(weights: str, arch: str) -> str:
-    """The name under which timm makes the backbone with local weights.
+@contextmanager
+def local_backbone(weights: str, arch: str) -> Iterator[str]:
+    """Meanwhile timm gives its pretrained ``arch`` the local weights; yields its name there.
 
+    It keeps its own name, because models look at it: for its widths, say, or whether they know it.
+    One that is not to be pretrained, as a student, gets no weights.
     weights: a name of `OFFLINE`, which says the architecture, or a file for ``arch``. Raises
     `ModelFileError` for a file that is not there and, when the backbone is made, for one that
-    does not fit; `MissingExtra` without the package.
+    does not fit; `MissingExtra` without the package; `InputError` for an architecture that timm
+    has not and, at the end, for weights that nothing was made with.
     """
-    import timm
-    from timm.models import register_model
+    from timm.models import _registry
 
     if weights in OFFLINE:
         arch, _ = OFFLINE[weights]
         packaged_weights(weights)  # it says what to install
-        name = weights.replace("-", "_") + "_offline"
-    else:
-        path = _path(weights)
-        if not path.is_file():
-            raise ModelFileError(f"{path}: no such weights file (weights): check the path")
-        name = f"{arch.partition('.')[0]}_local"
+    elif not (path := _path(weights)).is_file():
+        raise ModelFileError(f"{path}: no such weights file (weights): check the path")
+    makers = _registry._model_entrypoints
+    name = _registry.get_arch_name(arch)
+    if name not in makers:
+        raise InputError(
+            f"timm has no backbone {name!r} to give the weights {weights} to{hint(name, makers)}"
+        )
+    maker, made = makers[name], 0
 
-    def made(pretrained: bool = False, **options: Any) -> Any:  # noqa: ARG001
-        options.pop("pretrained_cfg", None)
-        options.pop("pretrained_cfg_overlay", None)
-        model = timm.create_model(arch, pretrained=False, **options)
-        whole = timm.create_model(arch, pretrained=False).state_dict()
-        state = load_state(weights, whole)
-        model.load_state_dict({key: state[whole_name(key, whole)] for key in model.state_dict()})
+    def local(pretrained: bool = False, **options: Any) -> Any:
+        nonlocal made
+        model = maker(pretrained=False, **options)
+        whole = maker(pretrained_cfg=options.get("pretrained_cfg")).state_dict()
+        if pretrained:  # what is drawn at random so far is the same without
+            state = load_state(weights, whole)
+            wanted = model.state_dict()
+            model.load_state_dict({key: state[whole_name(key, whole)] for key in wanted})
+            made += 1
         return model
 
-    made.__name__ = name
-    made.__module__ = __name__
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # made once per model, under one name
-        register_model(made)
-    return name
+    makers[name] = local
+    try:
+        yield arch
+    finally:
+        makers[name] = maker
+    if not made:
+        raise InputError(
+            f"{weights}: expected a pretrained backbone {name} of timm to give these weights to, "
+            f"the model made none: leave weights out, or pre_trained: false of the arguments"
+        )
 
 
 def load_state(weights: str, whole: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -85,6 +105,53 @@ def normalise_as(pre_processor: Any, weights: str) -> None:
     for step in pre_processor.transform.transforms:
         if isinstance(step, Normalize):
             step.mean, step.std = [mean] * 3, [std] * 3
+
+
+def with_weights(method: AnomalibMethod, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; weights that it cannot find are said to be missing."""
+    try:
+        with _offline():
+            return make()
+    except OSError as error:  # no file, no network: what hubs and downloads raise
+        if error.errno not in (None, errno.ENOENT):  # a full disk, say
+            raise
+        instead = (
+            f"; for its backbone, if it has one, give the method weights: PATH or one of "
+            f"{', '.join(OFFLINE)}"
+        )
+        raise ModelFileError(
+            f"weights for {method.anomalib} that are not here ({one_line(error)}): put them where "
+            f"anomalib looks{instead if method.weights is None else ''}"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of its text, in one line."""
+    return " ".join(str(error).split()).rstrip(".")[:200]
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Downloads fail at once, unless HF_HUB_OFFLINE is 0: those of hubs, and plain ones of URLs."""
+    if os.environ["HF_HUB_OFFLINE"] == "0":
+        yield
+        return
+    from huggingface_hub import constants  # it reads the variable once, when it is imported
+
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(_Refused())
+    urllib.request.install_opener(opener)
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        urllib.request.install_opener(urllib.request.build_opener())
+
+
+class _Refused(urllib.request.BaseHandler):
+    def default_open(self, request: urllib.request.Request) -> None:
+        raise OSError(f"{request.full_url} is not downloaded unless HF_HUB_OFFLINE is set to 0")
 
 
 def _path(weights: str) -> Path:

@@ -5,32 +5,35 @@ The only file of the benchmark that imports anomalib.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import inspect
 import logging
 import math
 import os
 import time
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, seed_everything
 from torch.utils.data import DataLoader, Dataset
 
-from anomaly_u2net.benchmark.backbones import OFFLINE, normalise_as, register_backbone
+from anomaly_u2net.benchmark.backbones import (
+    local_backbone,
+    normalise_as,
+    one_line,
+    with_weights,
+)
 from anomaly_u2net.benchmark.methods import USUAL_SIZE, AnomalibMethod
 from anomaly_u2net.data.geometry import plan
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.training_set import BalancedBatches
-from anomaly_u2net.errors import InputError, ModelFileError
+from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
 from anomaly_u2net.recipe.part import hint
 from anomaly_u2net.resources import require_extra
 from anomaly_u2net.types import Image, ImageRecord, Mask, ScoreMap
@@ -60,6 +63,7 @@ class PeerModel:
         """uint8 (H, W, 3) → raw map (H, W) at the original size, and the model's image score.
 
         The score is the one that the model gives, the map's highest value where it gives none.
+        Raises `InputError` for a model that gives no map.
         """
         from anomalib.data import ImageBatch
 
@@ -67,6 +71,7 @@ class PeerModel:
         batch.image = self.module.pre_processor.transform(batch.image)
         with torch.inference_mode():
             found = self.module.validation_step(batch, 0)
+        _check_map(self.module, found)
         raw = found.anomaly_map.detach().float().cpu().numpy().reshape(found.anomaly_map.shape[-2:])
         score = raw.max() if found.pred_score is None else found.pred_score.detach().float().cpu()
         height, width = image.shape[:2]
@@ -90,8 +95,9 @@ def train_peer(
     The last weights are taken; images of split ``validation`` are shown to models that look at
     good ones for their scale, and choose nothing.
 
-    Raises `InputError` for an unknown model or argument, `ModelFileError` for weights that are not
-    there, `MissingExtra` without anomalib.
+    Raises `InputError` for an unknown model or argument and for one that a benchmark of maps cannot
+    use, `ModelFileError` for weights or a package of the model that are not there, `MissingExtra`
+    without anomalib.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched unless a user turns it off
     require_extra("anomalib", "anomalib")
@@ -127,6 +133,7 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool, int]:
         )
     kind = kinds[method.anomalib]
     takes = inspect.signature(kind).parameters
+    _check_kind(kind, takes)
     arguments = {
         name: os.path.expandvars(value) if isinstance(value, str) else value
         for name, value in method.arguments.items()
@@ -145,16 +152,40 @@ def _module(method: AnomalibMethod, *, masks: bool) -> tuple[Any, bool, int]:
     if "supervised" in takes:
         arguments.setdefault("supervised", masks)
     pre_processor, size = _pre_processor(kind, method)
-    if method.weights is not None:
-        if "backbone" not in takes:
-            raise InputError(f"{method.anomalib} of anomalib has no backbone to give weights to")
-        default = takes["backbone"].default
-        backbone = register_backbone(method.weights, arguments.get("backbone", default))
-        arguments["backbone"] = backbone
-        normalise_as(pre_processor, method.weights)
     quiet = dict.fromkeys(("post_processor", "evaluator", "visualizer"), False)
-    module = _with_weights(method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor))
+    with ExitStack() as stack:
+        if method.weights is not None:
+            if "backbone" not in takes:
+                raise InputError(
+                    f"{method.anomalib} of anomalib has no backbone to give weights to"
+                )
+            arch = str(arguments.get("backbone", takes["backbone"].default))
+            arguments["backbone"] = stack.enter_context(local_backbone(method.weights, arch))
+            normalise_as(pre_processor, method.weights)
+        module = _made(method, lambda: kind(**arguments, **quiet, pre_processor=pre_processor))
     return module, bool(arguments.get("supervised", False)), size
+
+
+def _check_kind(kind: Any, takes: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse what cannot be used, before it is made; takes: the arguments of its constructor."""
+    if kind.__module__.startswith("anomalib.models.video."):
+        raise InputError(
+            f"{kind.__name__} of anomalib looks at videos: a benchmark of images cannot use it"
+        )
+    if "pre_processor" not in takes:
+        raise InputError(
+            f"{kind.__name__} of anomalib takes no pre_processor, it reads the images by itself: a "
+            "benchmark that gives a model its images cannot use it"
+        )
+
+
+def _check_map(module: Any, found: Any) -> None:
+    """Refuse a model by what its validation_step returned."""
+    if getattr(found, "anomaly_map", None) is None:
+        raise InputError(
+            f"{type(module).__name__} of anomalib gives no anomaly map, only an image score: a "
+            "benchmark of maps cannot use it"
+        )
 
 
 def _pre_processor(kind: Any, method: AnomalibMethod) -> tuple[Any, int]:
@@ -190,44 +221,17 @@ def _heirs(kind: type) -> list[type]:
     return found + [heir for kind in found for heir in _heirs(kind)]
 
 
-def _with_weights(method: AnomalibMethod, make: Callable[[], Any]) -> Any:
-    """What ``make`` returns; weights that it cannot find are said to be missing."""
+def _made(method: AnomalibMethod, make: Callable[[], Any]) -> Any:
+    """The model that ``make`` returns; a Python package that it has not is said to be missing."""
     try:
-        with _offline():
-            return make()
-    except OSError as error:  # no file, no network: what hubs and downloads raise
-        if error.errno not in (None, errno.ENOENT):  # a full disk, say
-            raise
-        reason = " ".join(str(error).split())[:200]
+        return with_weights(method, make)
+    except MissingExtra:
+        raise
+    except ImportError as error:
         raise ModelFileError(
-            f"weights for {method.anomalib} that are not here ({reason}): put them where anomalib "
-            f"looks; for its backbone, if it has one, give the method weights: PATH or one of "
-            f"{', '.join(OFFLINE)}"
+            f"a Python package for {method.anomalib} that is not installed ({one_line(error)}): "
+            "install it into this environment"
         ) from error
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Downloads fail at once, unless HF_HUB_OFFLINE is 0: those of hubs, and plain ones of URLs."""
-    if os.environ["HF_HUB_OFFLINE"] == "0":
-        yield
-        return
-    from huggingface_hub import constants  # it reads the variable once, when it is imported
-
-    opener = urllib.request.OpenerDirector()
-    opener.add_handler(_Refused())
-    urllib.request.install_opener(opener)
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        urllib.request.install_opener(urllib.request.build_opener())
-
-
-class _Refused(urllib.request.BaseHandler):
-    def default_open(self, request: urllib.request.Request) -> None:
-        raise OSError(f"{request.full_url} is not downloaded unless HF_HUB_OFFLINE is set to 0")
 
 
 def _fit(
@@ -238,7 +242,12 @@ def _fit(
     max_minutes: float | None,
     accelerator: str,
 ) -> int:
-    """Train; returns the optimiser steps."""
+    """Train; returns the optimiser steps.
+
+    ``steps`` of the method is looked at after each batch. A model that optimises by hand may make
+    several steps in one (Cflow: one for every 64 places of a layer), and ends with the batch that
+    reaches ``steps``, having made more: nothing can end it within one.
+    """
     from anomalib.engine import Engine
 
     out.mkdir(parents=True, exist_ok=True)
@@ -262,10 +271,26 @@ def _fit(
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            callbacks=[_OnlyMaps()],
             **limits,
         )
-        _with_weights(method, lambda: engine.fit(module, datamodule=data))
+        try:
+            with_weights(method, lambda: engine.fit(module, datamodule=data))
+        except ValueError as error:
+            if "batch_size" not in str(error):
+                raise
+            raise InputError(
+                f"{method.anomalib} of anomalib does not take batches of {method.batch_size} "
+                f"({one_line(error)}): give the method that batch_size"
+            ) from error
     return int(engine.trainer.global_step)
+
+
+class _OnlyMaps(Callback):
+    """A model without maps is refused at its first validation, not after a long training."""
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, found: Any, *_: Any) -> None:  # noqa: ARG002
+        _check_map(module, found)
 
 
 class _Images(Dataset[Any]):

@@ -8,33 +8,76 @@ import pytest
 import torch
 
 from anomaly_u2net.benchmark import backbones
-from anomaly_u2net.errors import ModelFileError
+from anomaly_u2net.errors import InputError, ModelFileError
 
 timm = pytest.importorskip("timm", reason="the extra anomalib is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of timm, on itself
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "convnext_atto"])
+def random_weights(arch: str, path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = timm.create_model(arch, pretrained=False).state_dict()
+    torch.save(state, path)
+    return state
+
+
+def registered() -> dict[str, object]:
+    return dict(timm.models._registry._model_entrypoints)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet18.a1_in1k", "convnext_atto"])
 def test_a_backbone_has_the_weights_of_the_file(arch: str, tmp_path: Path) -> None:
     """As far as it goes: what comes behind its last features is left out."""
-    state = timm.create_model(arch, pretrained=False).state_dict()
     path = tmp_path / "weights.pth"
-    torch.save(state, path)
-    name = backbones.register_backbone(str(path), arch)
-    model = timm.create_model(name, pretrained=True, features_only=True, out_indices=[1])
+    state = random_weights(arch, path)
+    with backbones.local_backbone(str(path), arch) as name:
+        model = timm.create_model(name, pretrained=True, features_only=True, out_indices=[1])
+    assert name == arch
     kept = model.state_dict()
     assert len(kept) > 10
     for key, value in kept.items():
         assert any(torch.equal(value, one) for one in state.values()), key
 
 
+def test_only_a_pretrained_backbone_has_them(tmp_path: Path) -> None:
+    """Not the student of a teacher."""
+    path = tmp_path / "weights.pth"
+    first = random_weights("resnet18", path)["conv1.weight"]
+    with backbones.local_backbone(str(path), "resnet18") as name:
+        teacher, student = (timm.create_model(name, pretrained=p) for p in (True, False))
+    assert torch.equal(teacher.conv1.weight, first)
+    assert not torch.equal(student.conv1.weight, first)
+
+
+def test_timm_is_as_before_afterwards(tmp_path: Path) -> None:
+    path, before = tmp_path / "weights.pth", registered()
+    first = random_weights("resnet18", path)["conv1.weight"]
+    with backbones.local_backbone(str(path), "resnet18"):
+        assert registered() != before
+        timm.create_model("resnet18", pretrained=True)
+    assert registered() == before
+    with pytest.raises(KeyError), backbones.local_backbone(str(path), "resnet18"):
+        raise KeyError
+    assert registered() == before
+    assert not torch.equal(timm.create_model("resnet18", pretrained=False).conv1.weight, first)
+
+
 def test_wrong_files(tmp_path: Path) -> None:
+    before = registered()
+
+    def make(file: str, arch: str = "resnet18", *, pretrained: bool = True) -> None:
+        with backbones.local_backbone(str(tmp_path / file), arch) as name:
+            timm.create_model(name, pretrained=pretrained)
+
     with pytest.raises(ModelFileError, match=r"gone.pth: no such weights file \(weights\)"):
-        backbones.register_backbone(str(tmp_path / "gone.pth"), "resnet18")
+        make("gone.pth")
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    name = backbones.register_backbone(str(tmp_path / "other.pth"), "resnet18")
     with pytest.raises(ModelFileError, match=r"conv1.weight is missing or of another shape"):
-        timm.create_model(name)
+        make("other.pth")
+    with pytest.raises(InputError, match=r"no backbone 'resnet81' .* \(did you mean 'resnet18'\?"):
+        make("other.pth", "resnet81")
+    with pytest.raises(InputError, match=r"other.pth: expected a pretrained backbone resnet18 of"):
+        make("other.pth", pretrained=False)
+    assert registered() == before
 
 
 def test_the_weights_of_the_package_name_what_is_in_a_photograph() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from anomaly_u2net.benchmark.backbones import with_weights
 from anomaly_u2net.benchmark.methods import AnomalibMethod
+from anomaly_u2net.benchmark.run import attempt
 from anomaly_u2net.data.images import read_image
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.errors import InputError, ModelFileError
@@ -34,6 +37,15 @@ def peers() -> Any:
     from anomaly_u2net.benchmark import peers
 
     return peers
+
+
+def random_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A resnet18 of timm; its file is written."""
+    import timm
+
+    state: dict[str, torch.Tensor] = timm.create_model("resnet18", pretrained=False).state_dict()
+    torch.save(state, path)
+    return state
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +89,8 @@ def test_one_class_models_see_good_images_only(patchcore: Any, records: list[Ima
 def test_supersimplenet_sees_masks_where_there_are_some(
     records: list[ImageRecord], tmp_path: Path, masks: bool
 ) -> None:
-    import timm
-
     weights = tmp_path / "resnet18.pth"
-    state = timm.create_model("resnet18", pretrained=False).state_dict()
-    torch.save(state, weights)
+    state = random_weights(weights)
     method = AnomalibMethod(
         anomalib="Supersimplenet",
         weights=str(weights),
@@ -149,6 +158,125 @@ def test_what_is_not_there(
         train(anomalib="Draem", arguments={"dtd_dir": "$NOWHERE/gone"})
 
 
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        ("Fastflow", "feature_extractor"),  # it names the backbones that it takes
+        ("ReverseDistillation", "encoder.feature_extractor"),  # so does its decoder
+        ("Padim", "feature_extractor.feature_extractor"),  # its n_features come by name
+        ("Uflow", "feature_extractor.feature_extractor"),
+        ("Stfpm", "teacher_model.feature_extractor"),
+    ],
+)
+def test_a_model_knows_the_backbone_whose_weights_are_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, place: str
+) -> None:
+    from timm.models import _registry
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    state = random_weights(tmp_path / "resnet18.pth")
+    before = dict(_registry._model_entrypoints)
+    method = AnomalibMethod(
+        anomalib=model,
+        weights=str(tmp_path / "resnet18.pth"),
+        arguments={"backbone": "resnet18"},
+        size=None if model == "Uflow" else 64,
+    )
+    made, _, _ = peers()._module(method, masks=False)
+    kept = made.model.get_submodule(place).state_dict()
+    assert len(kept) > 80
+    assert all(torch.equal(value, state[key]) for key, value in kept.items())
+    assert before == _registry._model_entrypoints
+    if model == "Padim":
+        assert made.model.n_features == 100
+    if model == "Stfpm":
+        student = made.model.student_model.feature_extractor.conv1.weight
+        assert not torch.equal(student, state["conv1.weight"])  # there is something to learn
+
+
+def test_weights_that_a_model_does_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    random_weights(tmp_path / "resnet18.pth")
+
+    def make(model: str, **arguments: Any) -> None:
+        weights = str(tmp_path / "resnet18.pth")
+        method = AnomalibMethod(anomalib=model, weights=weights, arguments=arguments)
+        peers()._module(method, masks=False)
+
+    with pytest.raises(InputError, match=r"resnet18.pth: expected a pretrained .* the model made "):
+        make("Padim", backbone="resnet18", pre_trained=False)
+    with pytest.raises(InputError, match=r"timm has no backbone 'mcait' to give .*resnet18.pth to"):
+        make("Uflow")
+
+
+def test_a_package_that_is_missing(
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomalib.models.image.winclip import torch_model
+
+    monkeypatch.setattr(torch_model, "open_clip", None)
+    method = AnomalibMethod(anomalib="WinClip")
+    found = attempt("one", lambda: peers().train_peer(method, records, seed=0, out=tmp_path))
+    assert found.lacking
+    text = "a Python package for WinClip that is not installed (open_clip is required for VLM mod"
+    assert found.error.startswith(text)
+    assert found.error.endswith("): install it into this environment")
+
+
+def test_a_model_that_takes_batches_of_one(records: list[ImageRecord], tmp_path: Path) -> None:
+    def train(**batch: int) -> None:
+        arguments = {"imagenet_dir": str(tmp_path)}
+        method = AnomalibMethod(anomalib="EfficientAd", arguments=arguments, size=64, **batch)
+        peers().train_peer(method, records, seed=0, out=tmp_path / "out", accelerator="cpu")
+
+    text = r"EfficientAd of anomalib does not take batches of 8 \(.* should be 1\): give the method"
+    with pytest.raises(InputError, match=text):
+        train()
+    with pytest.raises(ModelFileError, match="weights for EfficientAd that are not here"):
+        train(batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("AiVad", "AiVad of anomalib looks at videos: a benchmark of images cannot use it"),
+        ("VlmAd", "VlmAd of anomalib takes no pre_processor, it reads the images by itself"),
+    ],
+)
+def test_a_model_that_cannot_be_shown_images(model: str, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        peers()._module(AnomalibMethod(anomalib=model), masks=False)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_model_without_maps(records: list[ImageRecord], tmp_path: Path, validated: bool) -> None:
+    """It is refused when it is first asked for one: at a validation, if there is one."""
+    shown = [replace(r, split="validation") for r in records if r.split == "calibration"]
+    trained = [r for r in records if r.split == "train"] + (shown if validated else [])
+    method = AnomalibMethod(
+        anomalib="Ganomaly", size=32, batch_size=2, steps=40 if validated else 2
+    )
+
+    def train() -> Any:
+        return peers().train_peer(method, trained, seed=0, out=tmp_path, accelerator="cpu")
+
+    made = None if validated else train()
+    with pytest.raises(
+        InputError, match="Ganomaly of anomalib gives no anomaly map, only an image"
+    ):
+        train() if made is None else made.predict_scored(read_image(records[0].path))
+
+
+def test_a_model_that_optimises_by_hand_ends_with_a_batch(
+    records: list[ImageRecord], tmp_path: Path
+) -> None:
+    method = AnomalibMethod(anomalib="Cflow", arguments=RANDOM, size=64, batch_size=2, steps=2)
+    made = peers().train_peer(method, records, seed=0, out=tmp_path, accelerator="cpu")
+    assert made.steps == 2 * 16 * 16 // 64  # one batch of it: places over those of a step
+
+
 def pre_processor(model: str, size: int | None) -> Any:
     from anomalib import models
 
@@ -197,7 +325,7 @@ def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         urllib.request.urlretrieve("https://example.com/weights.zip")
 
     with pytest.raises(ModelFileError, match=r"weights.zip is not downloaded unless HF_HUB_OFF"):
-        peers()._with_weights(AnomalibMethod(anomalib="Draem"), fetch)
+        with_weights(AnomalibMethod(anomalib="Draem"), fetch)
 
 
 def test_a_hub_that_was_imported_before_is_offline_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +336,7 @@ def test_a_hub_that_was_imported_before_is_offline_too(monkeypatch: pytest.Monke
     for variable, offline in (("1", True), ("0", False)):
         monkeypatch.setenv("HF_HUB_OFFLINE", variable)
         method = AnomalibMethod(anomalib="Draem")
-        assert peers()._with_weights(method, constants.is_offline_mode) is offline
+        assert with_weights(method, constants.is_offline_mode) is offline
         assert not constants.is_offline_mode()
 
 
@@ -217,4 +345,4 @@ def test_a_full_disk_is_no_lack_of_weights() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        peers()._with_weights(AnomalibMethod(anomalib="Draem"), full)
+        with_weights(AnomalibMethod(anomalib="Draem"), full)
