@@ -124,6 +124,7 @@ def _row(one: _Measured, comparison: Comparison | Failed | None) -> Row:
     numbers: Numbers = dict.fromkeys(COLUMNS)
     numbers |= one.costs
     numbers |= {name: one.evaluation.mean_numbers[name] for name in NUMBERS}
+    numbers["pixel_miou"] = one.evaluation.mean_miou
     if isinstance(comparison, Comparison):
         for name in DIFFERENCES:
             if (d := comparison.mean[name]) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -15,23 +15,11 @@ from anomaly_u2net.evaluation.table import Measured
 from anomaly_u2net.files import write_aside
 from anomaly_u2net.resources import require_extra
 
-
-def iou_of_f1(f1: float) -> float:
-    """The IoU at the threshold where F1 is ``f1``: F1 / (2 - F1).
-
-    >>> iou_of_f1(0.8)  # 2 hits, 1 miss, no false ones
-    0.6666666666666667
-    """
-    return f1 / (2 - f1)
-
-
-#: Title, column of the table, and what is drawn of it.
-PANELS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
-    ("AUPRO@0.30", "aupro_0.30", lambda value: value),
-    ("pixel IoU at the best threshold", "pixel_f1_max", iou_of_f1),
+#: Title and column of the table.
+PANELS = (
+    ("AUPRO@0.30", "aupro_0.30"),
+    ("pixel mIoU (defect and background) at the best F1 threshold", "pixel_miou"),
 )
-
-
 #: Where the axes of values are marked, and what is missing to 1 at least, so that 1 has a place.
 LEVELS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 LEAST = 1e-3
@@ -54,13 +42,8 @@ class Point:
     high: float | None = None
 
 
-def points(
-    table: DesignTable, column: str, *, change: Callable[[float], float] = lambda value: value
-) -> list[Point]:
-    """The designs of ``table`` whose finished cells all have a time and a number in ``column``.
-
-    change: a rising function that is applied to the numbers.
-    """
+def points(table: DesignTable, column: str) -> list[Point]:
+    """The designs of ``table`` whose finished cells all have a time and a number in ``column``."""
     cells: dict[str, list[tuple[float, Measured]]] = {}
     undefined = set()
     for row in table.rows:
@@ -73,10 +56,10 @@ def points(
         Point(
             design,
             milliseconds=mean(time for time, _ in found),
-            value=mean(change(number.value) for _, number in found),
-            seeds=tuple(change(number.value) for _, number in found),
-            low=_mean_of((number.low for _, number in found), change),
-            high=_mean_of((number.high for _, number in found), change),
+            value=mean(number.value for _, number in found),
+            seeds=tuple(number.value for _, number in found),
+            low=_mean_of(number.low for _, number in found),
+            high=_mean_of(number.high for _, number in found),
         )
         for design, found in cells.items()
         if design not in undefined
@@ -102,8 +85,7 @@ def draw_frontier(table: DesignTable, path: str | Path) -> None:
 
     A numbered disc is a design's mean over its seeds, its bar the mean of their intervals, a dot one
     seed; the line joins the `frontier`. Values near 1 are drawn farther apart, by the logarithm of
-    what is missing to 1. With several categories the IoU is that of their mean F1-max.
-    Needs matplotlib.
+    what is missing to 1. Needs matplotlib.
     """
     require_extra("report", "matplotlib")
     from matplotlib.figure import Figure
@@ -112,8 +94,8 @@ def draw_frontier(table: DesignTable, path: str | Path) -> None:
     names = list(dict.fromkeys(row.cell.design for row in table.rows))
     figure = Figure(figsize=(10, max(3.6, 0.2 * len(names))), layout="constrained")
     panels = figure.subplots(1, len(PANELS))
-    for axes, (title, column, change) in zip(panels, PANELS, strict=True):
-        designs = points(table, column, change=change)
+    for axes, (title, column) in zip(panels, PANELS, strict=True):
+        designs = points(table, column)
         best = frontier(designs)
         axes.plot(
             [p.milliseconds for p in best], [p.value for p in best], color="#bbbbbb", zorder=1
@@ -164,7 +146,8 @@ def _gather(height: Any) -> Any:
     return 1 - np.exp(-np.asarray(height))
 
 
-def _mean_of(limits: Iterable[float | None], change: Callable[[float], float]) -> float | None:
+def _mean_of(limits: Iterable[float | None]) -> float | None:
     """The mean of ``limits``, None where one of them is."""
-    known = list(limits)
-    return None if None in known else mean(change(limit) for limit in known if limit is not None)
+    found = list(limits)
+    known = [limit for limit in found if limit is not None]
+    return mean(known) if len(known) == len(found) else None

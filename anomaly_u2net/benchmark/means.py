@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -28,7 +28,7 @@ class Mean:
 
     low, high: the mean over seeds of the 95 % limits of each: as if the seeds, which share test
     images, all erred together, so rather too wide than too narrow. p: of a difference that has
-    limits, see `difference`.
+    limits, see `difference`. repeats: of a difference, the (seed, fold) that it is over.
     """
 
     value: float
@@ -36,6 +36,7 @@ class Mean:
     low: Number = None
     high: Number = None
     p: Number = None
+    repeats: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
 
 def over_seeds(found: Sequence[tuple[tuple[int, int], str, Measured | None]]) -> Mean | None:
@@ -59,8 +60,8 @@ def difference(
 ) -> Mean | None:
     """The method's number minus the peer's: of the same split and seed, over the same resamples.
 
-    Seeds that the peer lacks, or where the number is undefined, are left out; None when all are.
-    Without limits and p where a category or a seed has none.
+    Seeds that the peer lacks, or where the number is undefined, are left out; None when all are,
+    else ``repeats`` says which are not. Without limits and p where a category or a seed has none.
 
     p: the two-sided p-value of "the mean difference is 0" from B resamples of it,
     min(1, 2 (1 + min(#{d <= 0}, #{d >= 0})) / (B + 1)), so between 2 / (B + 1) and 1: that of
@@ -71,6 +72,7 @@ def difference(
     """
     by_key = {(c.method, c.category, c.protocol, c.seed): c for c in cells if c.error is None}
     found, draws = list[Measured | None](), list[NDArray[np.float64]]()
+    repeats = list[tuple[int, int]]()
     for repeat in sorted({c.repeat for c in cells if c.seed in seeds}):
         types = defaultdict[str, list[_Pair | None]](list)
         for split in sorted(
@@ -82,6 +84,7 @@ def difference(
         known = [pair for pair in pairs if pair is not None]
         if len(known) < len(pairs):
             continue  # nothing to pair
+        repeats.append(repeat)
         value = mean(one.value for one, _ in known)
         limits = [
             (one.value, one.low, one.high)
@@ -94,9 +97,10 @@ def difference(
         found.append(Measured(value, *mean_limits(limits)))
         draws.append(_over_categories([d for _, d in known if d is not None]))
     over = _mean(found)
-    if over is None or over.low is None:
-        return over
-    return replace(over, p=two_sided_p(_together(draws)))
+    if over is None:
+        return None
+    over = replace(over, repeats=tuple(repeats))
+    return over if over.low is None else replace(over, p=two_sided_p(_together(draws)))
 
 
 def _pair(name: str, one: Outcome | None, other: Outcome | None) -> _Pair | None:

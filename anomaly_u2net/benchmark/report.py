@@ -7,7 +7,7 @@ has them, over five folds alike. Under ``hard-each-K`` a category's is the mean 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
@@ -32,7 +32,11 @@ NUMBERS = {
     "pixel_auroc": "pixel AUROC",
     "pixel_f1_max": "pixel F1-max",
 }
-SMALL = {"pixel_ap": "pixel AP at 256²", "aupro_0.30": "AUPRO@0.30 at 256²"}
+SMALL = {
+    "pixel_ap": "pixel AP at 256²",
+    "aupro_0.30": "AUPRO@0.30 at 256²",
+    "pixel_auroc": "pixel AUROC at 256²",
+}
 #: Cost → its title and how it is written. Memory and time per image: the largest of all cells.
 COSTS = {
     "minutes": ("training minutes", ".1f"),
@@ -85,25 +89,29 @@ class Row:
 class BenchmarkTable:
     """What `run_benchmark` found.
 
-    best: protocol → number → the peer that differences are to. hashes: protocol → SHA-256 over the
-    hashes of its splits, empty where no cell is finished. cells: every outcome. splits: protocol →
-    which of them are in its rows.
+    best: protocol → number → the peer that differences are to. hashes: protocol → seed → the hash
+    of its split or, with several categories, folds or types, the SHA-256 over their sorted hashes;
+    only of seeds that have a finished cell of each, all methods on the same images. More seeds and
+    methods do not change it. cells: every outcome. splits: protocol → which of them are in its rows.
     """
 
     name: str
     digest: str
     rows: tuple[Row, ...]
     best: Mapping[str, Mapping[str, str]]
-    hashes: Mapping[str, str]
+    hashes: Mapping[str, Mapping[int, str]]
     cells: tuple[Outcome, ...]
     splits: Mapping[str, RowSplits]
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "format": "anomaly_u2net.benchmark/1",
+            "format": "anomaly_u2net.benchmark/2",
             "name": self.name,
             "digest": self.digest,
-            "protocols": dict(self.hashes),
+            "protocols": {
+                protocol: {str(seed): one for seed, one in hashes.items()}
+                for protocol, hashes in self.hashes.items()
+            },
             "best_peer": {protocol: dict(best) for protocol, best in self.best.items()},
             "rows": [row.to_dict() for row in self.rows],
             "cells": [cell.to_dict() for cell in self.cells],
@@ -133,8 +141,7 @@ def make_table(
     for protocol in bench.protocols:
         planned = splits[protocol]
         own = [cell for cell in cells if (cell.category, cell.protocol) in planned.cells]
-        split_hashes = {cell.split_hash for cell in own if cell.error is None}
-        hashes[protocol] = sha256_json(sorted(split_hashes)) if split_hashes else ""
+        hashes[protocol] = _hashes(planned, own)
         found = {
             name: _row(
                 Row(protocol, name, method.is_peer, over=planned.over),
@@ -169,6 +176,19 @@ def table_without_images(bench: BenchmarkFile, why: str) -> BenchmarkTable:
     return replace(table, rows=tuple(rows))
 
 
+def _hashes(planned: RowSplits, cells: Sequence[Outcome]) -> dict[int, str]:
+    """Seed → the hash of its splits, as `BenchmarkTable.hashes` has it."""
+    found = defaultdict[int, dict[tuple[str, str], set[str]]](lambda: defaultdict(set))
+    for cell in (one for one in cells if one.error is None):
+        found[cell.seed][cell.category, cell.protocol].add(cell.split_hash)
+    hashes = {}
+    for seed, splits in sorted(found.items()):
+        own = sorted(one for each in splits.values() for one in each)
+        if len(own) == len(splits) == len(planned.cells):
+            hashes[seed] = own[0] if len(own) == 1 else sha256_json(own)
+    return hashes
+
+
 def _row(row: Row, cells: Sequence[Outcome], planned: RowSplits, *, seeds: int) -> Row:
     """The row with the numbers of its cells, of which ``planned`` are there once a seed; no differences."""
     notes = [f"left out: {'; '.join(planned.left_out)}"] if planned.left_out else []
@@ -188,7 +208,9 @@ def _row(row: Row, cells: Sequence[Outcome], planned: RowSplits, *, seeds: int) 
         numbers={
             n: over_seeds([(c.repeat, c.category, c.numbers[n]) for c in whole]) for n in NUMBERS
         },
-        small={n: over_seeds([(c.repeat, c.category, c.small[n]) for c in whole]) for n in SMALL},
+        small={
+            n: over_seeds([(c.repeat, c.category, c.small.get(n)) for c in whole]) for n in SMALL
+        },
         costs=_costs(whole),
         notes=tuple(notes),
     )
@@ -238,14 +260,49 @@ def _with_differences(row: Row, best: Mapping[str, str], cells: Sequence[Outcome
         for name in TESTED
         if name in best and best[name] != row.method and row.seeds
     }
+    notes = [*row.notes, *_seed_notes(row, differences, best, cells)]
     without = [n for n, one in differences.items() if one is not None and one.low is None]
-    if not without:
-        return replace(row, differences=differences)
-    note = (
-        f"no interval of Δ {', '.join(NUMBERS[name] for name in without)}: fewer than {MIN_GROUPS} groups "
-        "of good or of defective test images in a category, or too little memory to resample"
+    if without:
+        notes.append(
+            f"no interval of Δ {', '.join(NUMBERS[name] for name in without)}: fewer than {MIN_GROUPS} "
+            "groups of good or of defective test images in a category, or too little memory to resample"
+        )
+    return replace(row, differences=differences, notes=tuple(notes))
+
+
+def _seed_notes(
+    row: Row,
+    differences: Mapping[str, Mean | None],
+    best: Mapping[str, str],
+    cells: Sequence[Outcome],
+) -> list[str]:
+    """Over which seeds a difference is, where these are not all of the row's."""
+    own = {c.repeat for c in cells if c.method == row.method and c.seed in row.seeds}
+    found = defaultdict[tuple[str, str], list[str]](list)
+    for name, one in differences.items():
+        if one is not None and set(one.repeats) != own:
+            found[best[name], _named(one.repeats, own)].append(NUMBERS[name])
+        elif one is None and row.numbers[name] is not None:
+            found[best[name], ""].append(NUMBERS[name])
+    return [
+        f"Δ {', '.join(titles)}: only over seeds that {peer} has on the same images: {seeds}"
+        if seeds
+        else f"no Δ {', '.join(titles)}: {peer} has none of these seeds on the same images"
+        for (peer, seeds), titles in found.items()
+    ]
+
+
+def _named(repeats: Collection[tuple[int, int]], own: Collection[tuple[int, int]]) -> str:
+    """The seeds of ``repeats``, and of how many of a row's ``own`` folds where some are missing.
+
+    >>> _named([(0, 1), (0, 2), (1, 1)], [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)])
+    '0, 1 (1 of 2 folds)'
+    """
+    there, whole = (Counter(seed for seed, _ in one) for one in (repeats, own))
+    return ", ".join(
+        f"{seed}" + ("" if count == whole[seed] else f" ({count} of {whole[seed]} folds)")
+        for seed, count in sorted(there.items())
     )
-    return replace(row, differences=differences, notes=(*row.notes, note))
 
 
 def _plain(one: Mean) -> dict[str, Number]:

@@ -29,6 +29,7 @@ QUALITY = {
     "aupro_0.30": ("AUPRO@0.30", ".3f"),
     "aupro_0.05": ("AUPRO@0.05", ".3f"),
     "pixel_f1_max": ("pixel F1-max", ".3f"),
+    "pixel_miou": ("pixel mIoU", ".3f"),
     "aupro_0.30_difference": ("Δ AUPRO@0.30", "+.3f"),
     "pixel_ap_difference": ("Δ pixel AP", "+.3f"),
 }
@@ -97,19 +98,19 @@ class DesignTable:
     def caption(self) -> str:
         """What the numbers are and are not."""
         text = (
-            f"Measured on {self.images} validation images, never on test images. The weights were "
-            "chosen on the same images, so the numbers are a little high for every design: the "
+            f"Measured on {self.images} validation images, never on test images. {self._chosen}: the "
             f"test images are for the one you choose. In brackets: {100 * LEVEL:.0f} % intervals from "
             f"{RESAMPLES} resamples of images. Δ: the number minus that of {self.first} with the "
             "same seed, paired by image; an interval that holds 0 decides nothing. F1-max: at the "
-            "best threshold for these images, an upper bound. ms per image: median, one CPU "
-            "thread, the exported ONNX with resizing, all cells side by side. Several categories: "
-            "the mean over them."
+            "best threshold for these images, an upper bound. mIoU: at that threshold, the mean of "
+            "the IoU of the defect and that of the background. ms per image: median, one CPU thread, "
+            "the exported ONNX with resizing, all cells side by side. Several categories: the mean "
+            "over them."
         )
         if self.certified_within:
             text += (
                 f" Streamed: pixel numbers are certified within {self.certified_within:.1e}, "
-                "differences within twice that."
+                "differences within twice that. mIoU needs all maps: n/a."
             )
         return text
 
@@ -193,6 +194,28 @@ class DesignTable:
         write_text(paths[1], self.to_csv())
         write_json(paths[2], self.to_dict())
         return paths
+
+    @property
+    def _chosen(self) -> str:
+        """Whether weights were chosen on the images that are measured on."""
+        designs = dict.fromkeys(row.cell.design for row in self.rows)
+        chosen = dict.fromkeys(
+            row.cell.design for row in self.rows if row.cell.recipe.train.select != "last"
+        )
+        if not chosen:
+            return (
+                "No weights were chosen on them (train.select: last), but the best of several "
+                "designs looks a little better than it is"
+            )
+        if len(chosen) == len(designs):
+            return (
+                "The weights were chosen on the same images, so the numbers are a little high for "
+                "every design"
+            )
+        return (
+            f"The weights of {'; '.join(chosen)} were chosen on the same images, so these numbers "
+            "are a little high, also beside the others"
+        )
 
     def _error_column(self) -> list[str]:
         return ["error"] if any(row.error for row in self.rows) else []

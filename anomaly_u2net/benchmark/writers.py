@@ -69,9 +69,10 @@ def caption(table: BenchmarkTable) -> str:
 
 
 def splits_named(table: BenchmarkTable, protocol: str) -> str:
-    """The hash of a protocol's splits and its best peers."""
+    """The hash of a protocol's splits with each seed, and its best peers."""
     best = _best(table, protocol)
-    found = f"Protocol {protocol}: splits {table.hashes[protocol][:12] or 'n/a'}"
+    hashes = ", ".join(f"seed {seed}: {one[:12]}" for seed, one in table.hashes[protocol].items())
+    found = f"Protocol {protocol}: splits {hashes or 'n/a'}"
     return found + (f", best peer {best}." if best else ".")
 
 
@@ -107,7 +108,8 @@ def to_markdown(table: BenchmarkTable) -> str:
 def to_csv(table: BenchmarkTable) -> str:
     """Numbers in full: a line per cell (``kind`` cell), per row (mean), and per publication.
 
-    split_hash: of a cell its own, of a mean the protocol's, whose first 12 digits the Markdown says.
+    split_hash: of a cell its own; of a mean that of each of its seeds (`BenchmarkTable.hashes`), in
+    their order, whose first 12 digits the Markdown says.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -127,7 +129,8 @@ def to_csv(table: BenchmarkTable) -> str:
         named = [kind, row.protocol, row.method, "", seeds, row.peer, row.start]
         ps = [_full(one.p if one else None) for one in differences]
         costs = [_full(row.costs.get(name)) for name in COSTS]
-        splits = "" if row.published else table.hashes[row.protocol] or "n/a"
+        hashes = [table.hashes[row.protocol].get(seed, "n/a") for seed in row.seeds] or ["n/a"]
+        splits = "" if row.published else " ".join(hashes)
         writer.writerow([*named, *_fields(means), *ps, *costs, splits, "", note])
     peers = {row.method: row.peer for row in table.rows if not row.published}
     for cell in table.cells:
@@ -167,7 +170,10 @@ def _cost(value: Number, form: str) -> str:
 
 def _best(table: BenchmarkTable, protocol: str) -> str:
     found = table.best[protocol]
-    return ", ".join(f"{found[name]} ({NUMBERS[name]})" for name in TESTED if name in found)
+    text = ", ".join(f"{found[name]} ({NUMBERS[name]})" for name in TESTED if name in found)
+    peers = [r for r in table.rows if r.protocol == protocol and r.peer and not r.published]
+    differ = len({row.seeds for row in peers if row.seeds}) > 1
+    return f"{text}, chosen among peers with different seeds" if text and differ else text
 
 
 def _is_type(cell: Outcome, protocol: str) -> bool:

@@ -187,8 +187,9 @@ def category_scores(
     ]
     defective = sum(one.record.defective for one in facts)
     numbers = _numbers(METRICS, dict(pixels.numbers) | fact_numbers(facts), facts, intervals)
+    miou = _numbers(["miou"], pixels.numbers, facts, intervals)["miou"]
     return CategoryScores(
-        name, len(facts) - defective, defective, numbers, tuple(labels), tuple(sizes)
+        name, len(facts) - defective, defective, numbers, tuple(labels), tuple(sizes), miou
     )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly_u2net.evaluation.facts import or_none
 from anomaly_u2net.evaluation.predictions import Predictions
@@ -22,11 +23,14 @@ from anomaly_u2net.metrics import (
     ImageHistograms,
     PixelCurve,
     PixelHistogram,
+    SegmentationCounts,
     pimo_curve,
     pixel_curve,
     pixels_by_image,
     ratio_by_image,
+    segmentation_counts,
 )
+from anomaly_u2net.metrics.counts import class_mean_iou
 from anomaly_u2net.types import GOOD, Mask, ScoreMap
 
 #: Scores lie too close together for the bins of `ImageHistograms` where a number's certificate is
@@ -65,7 +69,10 @@ LABEL_NUMBERS = ("pixel_auroc", "pixel_ap", "aupro_0.30")
 
 @dataclass(frozen=True, slots=True)
 class PixelNumbers:
-    """The pixel numbers of all images, and of each defect type against all good images."""
+    """The pixel numbers of all images, and of each defect type against all good images.
+
+    numbers: those of `CURVE_NUMBERS` and, where exact, ``aupimo`` and ``miou``.
+    """
 
     numbers: Mapping[str, Found]
     labels: Mapping[str, Mapping[str, Found]]
@@ -93,6 +100,7 @@ def exact_pixels(found: Predictions, *, intervals: bool) -> PixelNumbers:
         by_image = or_none(lambda: pixels_by_image(found.maps, found.masks, curve=curve))
     numbers: dict[str, Found] = _of_curve(curve if by_image is None else by_image, CURVE_NUMBERS)
     numbers["aupimo"] = or_none(lambda: _aupimo(found.maps, found.masks))
+    numbers["miou"] = or_none(lambda: _miou(found.maps, found.masks, curve))
     kinds = [record.label for record in found.records]
     good = _sorted_pixels([m for m, kind in zip(found.maps, kinds, strict=True) if kind == GOOD])
     labels: dict[str, Mapping[str, Found]] = {}
@@ -195,6 +203,24 @@ def _aupimo(maps: Sequence[ScoreMap], masks: Sequence[Mask]) -> ByImage:
     values[curve.images] = np.minimum(curve.per_image(), 1.0)  # a sum of weights may round above
     defective[curve.images] = 1.0
     return ratio_by_image(values, defective)
+
+
+def _miou(maps: Sequence[ScoreMap], masks: Sequence[Mask], curve: PixelCurve) -> ByImage:
+    """`class_mean_iou` at the threshold of highest F1 over all images, which resamples keep."""
+    threshold = curve.best_f1().threshold
+    counts = [
+        segmentation_counts(*pair, threshold=threshold) for pair in zip(maps, masks, strict=True)
+    ]
+    pixels = [mask.size for mask in masks]
+    value = class_mean_iou(sum(counts, SegmentationCounts()), pixels=sum(pixels))
+    rows = [(c.tp + c.fn, n - c.tp - c.fn, c.tp, c.fp) for c, n in zip(counts, pixels, strict=True)]
+    return ByImage(value, np.array(rows, np.float64), _miou_of_sums, needed=(0, 1))
+
+
+def _miou_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,), from defect and good pixels, those found and those taken for defect, (B, 4)."""
+    defect, good, tp, fp = sums.T
+    return np.asarray((tp / (defect + fp) + (good - fp) / (good + defect - tp)) / 2)
 
 
 def _sorted_pixels(maps: Sequence[ScoreMap]) -> np.ndarray[Any, Any]:

@@ -111,7 +111,8 @@ class CategoryScores:
     """One category's row: good and defective images, and the numbers of `METRICS`.
 
     labels: a part per defect type. sizes: a part per bucket of region areas; without a calibration
-    there is none.
+    there is none. miou: the mean of the IoU of the defect and that of the background, pooled, at the
+    threshold of ``pixel_f1_max``, so chosen on these very images too; ``None`` when streamed.
     """
 
     category: str
@@ -120,6 +121,7 @@ class CategoryScores:
     numbers: Numbers
     labels: tuple[Part, ...] = ()
     sizes: tuple[Part, ...] = ()
+    miou: Measured | None = None
 
     @property
     def metrics(self) -> dict[str, Number]:
@@ -132,6 +134,7 @@ class CategoryScores:
             "good": self.good,
             "defective": self.defective,
             "metrics": _content(self.numbers),
+            "miou": self.miou and self.miou.to_dict(),
             "labels": {
                 part.name: {"images": part.count, "metrics": _content(part.numbers)}
                 for part in self.labels
@@ -167,6 +170,11 @@ class Evaluation:
     def mean_numbers(self) -> Numbers:
         """Mean over categories; ``None`` when a metric is undefined in any of them."""
         return {name: mean_of([row.numbers[name] for row in self.categories]) for name in METRICS}
+
+    @property
+    def mean_miou(self) -> Measured | None:
+        """The mean over categories of `CategoryScores.miou`; ``None`` when it is in any of them."""
+        return mean_of([row.miou for row in self.categories])
 
     @property
     def mean(self) -> dict[str, Number]:
@@ -207,6 +215,7 @@ class Evaluation:
             "calibration_hash": self.calibration_hash,
             "categories": [row.to_dict() for row in self.categories],
             "mean": _content(self.mean_numbers),
+            "mean_miou": self.mean_miou and self.mean_miou.to_dict(),
         }
 
     def save(self, folder: str | Path) -> None:

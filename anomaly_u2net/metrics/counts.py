@@ -76,6 +76,23 @@ def iou(counts: SegmentationCounts) -> float:
     return counts.tp / (counts.tp + counts.fp + counts.fn)
 
 
+def class_mean_iou(counts: SegmentationCounts, *, pixels: int) -> float:
+    """The mean of the IoU of the defect and that of the background: mIoU of two classes, pooled.
+
+    pixels: of all images counted. The background's is TN / (TN + FP + FN). Where it is most of the
+    image, it is near 1 whatever was found, and the mean hardly below 0.5.
+    Raises NotComputable when no defect pixel was counted, or no good one.
+
+    >>> class_mean_iou(SegmentationCounts(tp=2, fp=1, fn=1), pixels=8)  # 2 of 4, and 4 of 6
+    0.5833333333333333
+    """
+    _need_defects("mIoU", counts)
+    if pixels <= counts.tp + counts.fn:
+        raise NotComputable(f"mIoU is undefined without a good pixel: all {pixels} are defective")
+    good = pixels - counts.tp - counts.fp - counts.fn
+    return (iou(counts) + good / (pixels - counts.tp)) / 2
+
+
 def mean_f1(counts: Iterable[SegmentationCounts]) -> float:
     """The mean over images of their own F1 (= Dice); every defective image weighs the same.
 

@@ -78,6 +78,9 @@ def test_numbers_are_those_of_evaluate_on_the_validation_part(grid: Any) -> None
         for name in NUMBERS:
             assert row.numbers[name].to_dict() == saved["mean"][name]
             assert row.numbers[name].low <= row.numbers[name].value <= row.numbers[name].high
+        miou = row.numbers["pixel_miou"]
+        assert miou.to_dict() == saved["mean_miou"]
+        assert miou.low <= miou.value <= miou.high
 
 
 def test_differences_are_to_the_first_design(grid: Any) -> None:

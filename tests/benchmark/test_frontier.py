@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from anomaly_u2net.benchmark import DesignTable, Row, cells, draw_frontier
-from anomaly_u2net.benchmark.frontier import Point, frontier, iou_of_f1, points
+from anomaly_u2net.benchmark.frontier import PANELS, Point, frontier, points
 from anomaly_u2net.benchmark.table import COLUMNS, failed_row
 from anomaly_u2net.evaluation import Measured
 from anomaly_u2net.recipe import Recipe
@@ -21,8 +21,8 @@ GRID = cells(RECIPE, vary={"model.arch": ["u2netp", "unet", "dilated"]}, seeds=[
 def made() -> DesignTable:
     """u2netp twice, unet once, dilated without a time and failed."""
 
-    def row(index: int, ms: float | None, aupro: Measured, f1: float) -> Row:
-        numbers = dict.fromkeys(COLUMNS) | {"aupro_0.30": aupro, "pixel_f1_max": Measured(f1)}
+    def row(index: int, ms: float | None, aupro: Measured, miou: float) -> Row:
+        numbers = dict.fromkeys(COLUMNS) | {"aupro_0.30": aupro, "pixel_miou": Measured(miou)}
         return Row(GRID[index], numbers | {"milliseconds": None if ms is None else Measured(ms)})
 
     by_cell = {(cell.design, cell.seed): index for index, cell in enumerate(GRID)}
@@ -52,10 +52,10 @@ def test_a_design_with_an_undefined_number_is_left_out() -> None:
     assert [point.design for point in points(table, "aupro_0.30")] == ["u2netp"]
 
 
-def test_iou_is_taken_before_the_mean() -> None:
-    found = points(made(), "pixel_f1_max", change=iou_of_f1)[0]
-    assert found.seeds == (pytest.approx(1 / 3), 1.0)  # F1 0.5 is 1 hit, 1 miss, 1 false: 1 of 3
-    assert found.value == pytest.approx(2 / 3)
+def test_the_second_panel_is_miou() -> None:
+    assert [column for _, column in PANELS] == ["aupro_0.30", "pixel_miou"]
+    found = points(made(), PANELS[1][1])[0]
+    assert (found.seeds, found.value) == ((0.5, 1.0), 0.75)
 
 
 def test_the_frontier_leaves_out_what_is_beaten() -> None:

@@ -16,7 +16,7 @@ ROWS = (
     Row(
         "given", "ours_1 & co", peer=False, start="u2netp.onnx", seeds=(0, 1), costs=COSTS,
         numbers=dict.fromkeys(NUMBERS) | {"pixel_ap": Mean(0.75, 0.177, 0.706, 0.794)},
-        small={"pixel_ap": Mean(0.375, 0.088), "aupro_0.30": None},
+        small={"pixel_ap": Mean(0.375, 0.088), "aupro_0.30": None, "pixel_auroc": Mean(0.99)},
         differences={"pixel_ap": Mean(0.1875, 0.088, 0.1875, 0.1875)}, notes=(LOST,),
     ),
     Row("given", "A", peer=True, notes=("failed: RuntimeError: a | b\nin {x}_y --out", LOST)),
@@ -24,7 +24,7 @@ ROWS = (
     Row("given", "ours_1 & co", peer=True, numbers={"pixel_ap": Mean(0.75)}, published="table 1"),
     Row("full", "ours_1 & co", peer=False),
 )  # fmt: skip
-HASHES = {"given": "0123456789ab" + "f" * 52, "full": ""}
+HASHES = {"given": {0: "0123456789ab" + "f" * 52, 1: "ba9876543210" + "f" * 52}, "full": {}}
 BEST = {"given": {"pixel_ap": "B"}, "full": {}}
 TABLE = BenchmarkTable("mine_2", "d", ROWS, BEST, HASHES, (), dict.fromkeys(HASHES, RowSplits(())))
 
@@ -53,8 +53,8 @@ def test_one_complete_table_a_protocol() -> None:
         assert "GiB: the largest process" in caption
         assert r"the 95 \% interval" in caption
     assert (
-        r"\caption[mine\_2, protocol given]{mine\_2. Protocol given: splits 0123456789ab, best"
-        in given
+        r"\caption[mine\_2, protocol given]{mine\_2. Protocol given: splits seed 0: 0123456789ab, "
+        "seed 1: ba9876543210, best peer B (pixel AP). Test images" in given
     )
     assert (
         r"\caption[mine\_2, protocol full]{mine\_2. Protocol full: splits n/a. Test images" in full
@@ -81,11 +81,11 @@ def test_numbers_costs_and_notes() -> None:
         r"\shortstack{pixel AP\\at 256\textsuperscript{2}}",
         r"\shortstack{training\\minutes}",
     ]
-    assert [beside[0][3], beside[0][5]] == titles
-    assert len(beside[0]) == 1 + len(BESIDE) == 10
+    assert [beside[0][3], beside[0][6]] == titles
+    assert len(beside[0]) == 1 + len(BESIDE) == 11
     costs = ["1.5", "10", "6", "2.2", "n/a"]
-    assert beside[1] == [ours, "u2netp.onnx", "2", r"0.375 $\pm$ 0.088", "n/a", *costs]
-    assert beside[2] == [r"A\textsuperscript{2,1}", "n/a", "0", *["n/a"] * 7]
+    assert beside[1] == [ours, "u2netp.onnx", "2", r"0.375 $\pm$ 0.088", "n/a", "0.990", *costs]
+    assert beside[2] == [r"A\textsuperscript{2,1}", "n/a", "0", *["n/a"] * 8]
     assert [row[0] for row in beside] == ["method", ours, quality[3][0], quality[4][0]]
 
     below = given[given.rindex(r"\end{tabular}") :].splitlines()[1:-1]

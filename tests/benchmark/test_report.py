@@ -19,6 +19,7 @@ from anomaly_u2net.benchmark.report import NUMBERS, SMALL, make_table
 from anomaly_u2net.benchmark.rows import RowSplits
 from anomaly_u2net.benchmark.writers import header, line, to_csv, to_markdown
 from anomaly_u2net.evaluation import Measured
+from anomaly_u2net.files import sha256_json
 from anomaly_u2net.metrics import (
     Resampled,
     paired_difference,
@@ -159,9 +160,69 @@ def test_other_test_images_have_no_difference() -> None:
 def test_no_cell_has_no_hash() -> None:
     failed = [replace(c, error="no luck", split_hash="") for c in cells()]
     table = table_of(failed)
-    assert table.hashes == {"given": ""}
+    assert table.hashes == {"given": {}}
+    assert table.to_dict()["protocols"] == {"given": {}}
     assert "Protocol given: splits n/a." in to_markdown(table)
     assert next(csv.DictReader(to_csv(table).splitlines()))["split_hash"] == "n/a"
+
+
+def test_the_hash_of_a_seed_does_not_change_as_cells_come_in() -> None:
+    """So that tables of one protocol can be matched while a seed is open."""
+    whole = table_of(cells())
+    expected = {seed: sha256_json([f"x{seed}", f"y{seed}"]) for seed in (0, 1)}
+    assert whole.hashes == {"given": expected}
+    first, second = (one[:12] for one in expected.values())
+    assert f"Protocol given: splits seed 0: {first}, seed 1: {second}, best" in to_markdown(whole)
+    saved = whole.to_dict()
+    assert saved["format"] == "anomaly_u2net.benchmark/2"
+    assert saved["protocols"] == {"given": {"0": expected[0], "1": expected[1]}}
+    made = [c for c in cells() if (c.seed, c.category) != (1, "y")]
+    assert table_of(made).hashes == {"given": {0: expected[0]}}  # seed 1 is open
+    alone = [c for c in cells() if c.method == "B"]
+    assert table_of(alone).hashes == whole.hashes
+    other = [replace(c, split_hash="?") if (c.method, c.seed) == ("B", 1) else c for c in cells()]
+    assert table_of(other).hashes == {"given": {0: expected[0]}}  # two sets of images are no split
+
+
+def test_the_hash_of_one_split_is_its_own() -> None:
+    """That of split.csv and of the published splits."""
+    made = [c for c in cells() if c.category == "x"]
+    table = make_table(BENCH, {"given": RowSplits((("x", "given"),))}, made)
+    assert table.hashes == {"given": {0: "x0", 1: "x1"}}
+    rows = list(csv.DictReader(to_csv(table).splitlines()))
+    assert [row["split_hash"] for row in rows[:3]] == ["x0 x1"] * 3
+
+
+def test_a_cell_finished_before_a_number_was_added() -> None:
+    made = cells()
+    new = [replace(c, small={**c.small, "pixel_auroc": Measured(0.9)}) for c in made]
+    found = dict(zip(header(), line(table_of(new).rows[0]), strict=True))
+    assert found["pixel AUROC at 256²"] == "0.900 ± 0.000"
+    old = [replace(c, small={n: c.small[n] for n in c.small if n == "pixel_ap"}) for c in new]
+    found = dict(zip(header(), line(table_of(old).rows[0]), strict=True))
+    assert found["pixel AUROC at 256²"] == found["AUPRO@0.30 at 256²"] == "n/a"
+    assert found["pixel AP at 256²"] == "0.375 ± 0.088"
+    rows = list(csv.DictReader(to_csv(table_of(old)).splitlines()))
+    assert {row["pixel_auroc_256"] for row in rows} == {"n/a"}
+
+
+def test_a_row_says_over_which_seeds_its_difference_is() -> None:
+    made = [c for c in cells() if (c.method, c.seed) != ("B", 1)]
+    ours, a, b, _ = table_of(made).rows
+    assert ours.notes == ("Δ pixel AP: only over seeds that B has on the same images: 0",)
+    assert ours.differences["pixel_ap"].value == pytest.approx(0.125)  # type: ignore[union-attr]
+    assert not any("only over seeds" in note for row in (a, b) for note in row.notes)
+    apart = [c for c in made if (c.method, c.seed) != ("ours_1 & co", 0)]
+    ours, *_ = table_of(apart).rows
+    assert ours.differences == {"pixel_ap": None}
+    assert ours.notes[-1] == "no Δ pixel AP: B has none of these seeds on the same images"
+
+
+def test_the_table_says_that_peers_have_different_seeds() -> None:
+    said = "best peer B (pixel AP), chosen among peers with different seeds."
+    assert said in to_markdown(table_of(cells()))  # A has lost a category with seed 1
+    made = [c for c in cells() if c.seed == 0]
+    assert "best peer B (pixel AP)." in to_markdown(table_of(made))
 
 
 def test_a_seed_that_lacks_a_category_so_far_has_no_part_in_the_numbers() -> None:
@@ -172,7 +233,7 @@ def test_a_seed_that_lacks_a_category_so_far_has_no_part_in_the_numbers() -> Non
     assert (ours.seeds, a.seeds, b.seeds) == ((0, 1), (), (0,))
     assert b.numbers["pixel_ap"].value == 0.5  # type: ignore[union-attr]
     assert ours.differences["pixel_ap"].value == pytest.approx(0.125)  # type: ignore[union-attr]
-    assert not ours.notes
+    assert ours.notes == ("Δ pixel AP: only over seeds that B has on the same images: 0",)
     assert not a.numbers
     assert (a.notes, b.notes) == (
         ("not run yet: 3 of 4 cells",), ("not run yet: 1 of 4 cells",)
@@ -205,6 +266,10 @@ def test_folds_are_one_row_with_their_mean() -> None:
     assert ours.notes == ("not run yet: 1 of 10 cells",)
     assert dict(zip(header(), line(ours), strict=True))["seeds"] == "1 × 5 folds"
     assert "## full-folds\n\nx: 1 good and 1 defective in test\n" in to_markdown(table)
+    assert table.hashes == {"full-folds": {0: sha256_json(["1", "2", "3", "4", "5"])}}
+    longer = cell("ours_1 & co", 1, "x", 0.75, protocol="full-fold5of5", split_hash="5")
+    note = "Δ pixel AP: only over seeds that B has on the same images: 0, 1 (4 of 5 folds)"
+    assert make_table(bench, splits, [*made, longer]).rows[0].notes == (note,)
     other = [replace(c, split_hash="?") if c is made[3] else c for c in made]
     assert "x, seed 0, fold 2: make" in make_table(bench, splits, other).rows[0].notes[1]
 
@@ -235,7 +300,8 @@ def test_types_count_within_their_category_and_categories_alike() -> None:
     assert ours.numbers["pixel_ap"] == Mean(0.75, 0.0, low, high)
     assert b.numbers["pixel_ap"].value == 0.625  # type: ignore[union-attr]
     assert (ours.seeds, b.seeds) == ((0, 1), (0,))
-    assert ours.notes == ("left out: z, scratch: 1 masks",)
+    seeds = "Δ pixel AP: only over seeds that B has on the same images: 0"
+    assert ours.notes == ("left out: z, scratch: 1 masks", seeds)
     assert b.notes == ("left out: z, scratch: 1 masks", "not run yet: 1 of 6 cells")
     surest = pytest.approx(2 / 61)  # above in each of the 60 resamples
     assert ours.differences["pixel_ap"] == Mean(0.125, None, pytest.approx(0.125), 0.125, surest)
@@ -297,7 +363,7 @@ def test_markdown() -> None:
     assert published["note"] == "not run here: a paper, table 1"
     text = to_markdown(table)
     assert "best peer B (pixel AP)" in text
-    assert table.hashes["given"][:12] in text
+    assert table.hashes["given"][1][:12] in text
     rows = [one for one in text.splitlines() if one.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
 
@@ -370,8 +436,10 @@ def test_csv() -> None:
     ps = [row["pixel_ap_difference_p"] for row in rows]
     assert ps[:5] == [repr(2 / 61), repr(2 / 61), "n/a", "n/a", "n/a"]  # ours, A, the best peer, …
     hashes = [row["split_hash"] for row in rows]
-    assert hashes[:6] == [table.hashes["given"]] * 3 + ["", "x0", "y0"]
-    assert f"splits {hashes[0][:12]}" in to_markdown(table)
+    first, second = table.hashes["given"].values()
+    assert hashes[:3] == [f"{first} {second}", first, f"{first} {second}"]  # A has seed 0 alone
+    assert hashes[3:6] == ["", "x0", "y0"]
+    assert f"splits seed 0: {first[:12]}, seed 1: {second[:12]}" in to_markdown(table)
     assert (rows[4]["method"], rows[4]["peer"]) == ("ours_1 & co", "False")  # the published one is
     assert (rows[4]["category"], rows[4]["pixel_ap_low"]) == ("x", "0.4375")
     lost = [row for row in rows if row["note"].startswith("n/a: needs")]

@@ -24,7 +24,12 @@ def row(cell: Cell, **numbers: Measured) -> Row:
 def made() -> DesignTable:
     """Two designs, two seeds; one cell failed."""
     rows = (
-        row(GRID[0], parameters=Measured(1_131_181), pixel_ap=Measured(0.5, 0.4, 0.625)),
+        row(
+            GRID[0],
+            parameters=Measured(1_131_181),
+            pixel_ap=Measured(0.5, 0.4, 0.625),
+            pixel_miou=Measured(0.75, 0.625, 0.875),
+        ),
         row(GRID[1], pixel_ap=Measured(0.25), pixel_ap_difference=Measured(-0.25, -0.5, 0.125)),
         row(GRID[2], parameters=Measured(1_131_181), pixel_ap=Measured(0.75, 0.7, 0.8)),
         failed_row(GRID[3], "out of | memory\nhere"),
@@ -52,6 +57,7 @@ def test_text() -> None:
         "0.250 ± n/a",
     ]
     assert [line["Δ pixel AP"] for line in lines[:2]] == ["n/a", "-0.250 (-0.500 to +0.125)"]
+    assert [line["pixel mIoU"] for line in lines[:2]] == ["0.750 (0.625 to 0.875)", "n/a"]
     assert [line["parameters"] for line in lines[:2]] == ["1,131,181", "n/a"]
     assert [line["error"] for line in lines[3:5]] == ["out of | memory\nhere", ""]
     assert [r.finished for r in table.rows] == [True, True, True, False]
@@ -71,16 +77,52 @@ def test_a_number_undefined_for_one_seed_has_no_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["12 validation images, never on test", "that of u2netp", "95 % intervals"]
+    "part",
+    [
+        "12 validation images, never on test",
+        "that of u2netp",
+        "95 % intervals",
+        "mIoU: at that threshold",
+    ],
 )
 def test_the_caption_says_what_the_numbers_are(part: str) -> None:
     assert part in made().caption
+    assert "  " not in made().caption
     assert "Streamed" not in made().caption
+
+
+@pytest.mark.parametrize(
+    ("select", "text"),
+    [
+        (
+            ["pixel_ap", "aupro"],
+            "test images. The weights were chosen on the same images, so the numbers are a little "
+            "high for every design: the test images are for the one you choose.",
+        ),
+        (
+            ["last", "pixel_ap"],
+            "test images. The weights of train.select=pixel_ap were chosen on the same images, so "
+            "these numbers are a little high, also beside the others: the test images are for",
+        ),
+    ],
+)
+def test_the_caption_says_whose_weights_were_chosen(select: list[str], text: str) -> None:
+    grid = cells(RECIPE, vary={"train.select": select}, seeds=[0, 1])
+    assert text in DesignTable(tuple(row(cell) for cell in grid), RECIPE.digest, images=12).caption
+
+
+def test_the_caption_where_no_weights_were_chosen() -> None:
+    last = RECIPE.with_overrides(["train.select=last"])
+    grid = cells(last, vary={"model.arch": ["u2netp", "unet"]})
+    caption = DesignTable(tuple(row(cell) for cell in grid), last.digest, images=12).caption
+    assert "the numbers are a little high" not in caption
+    assert "No weights were chosen on them (train.select: last), but the best of several" in caption
 
 
 def test_the_caption_of_streamed_numbers() -> None:
     table = DesignTable(made().rows, RECIPE.digest, images=12, certified_within=0.0002)
     assert "Streamed: pixel numbers are certified within 2.0e-04, differences" in table.caption
+    assert table.caption.endswith("mIoU needs all maps: n/a.")
 
 
 def test_files(tmp_path: Path) -> None:

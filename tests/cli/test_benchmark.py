@@ -80,6 +80,7 @@ def test_ours_and_a_peer_for_real(
         ("PatchCore", None, 2),
     ]
     assert cells[0]["split_hash"] == cells[1]["split_hash"]
+    assert f"splits seed 0: {cells[0]['split_hash'][:12]}" in " ".join(out.split())
     assert cells[0]["images"] == {
         "calibration": [4, 1], "test": [3, 3], "train": [9, 5], "validation": [1, 1],
     }  # fmt: skip

@@ -130,6 +130,12 @@ def test_numbers_by_hand(spec: ModelSpec, draw: Draw) -> None:
     assert row.metrics["pixel_iou_best_f1"] == row.metrics["pixel_iou"]
     # Or everything is called a defect: precision 80 of all 2600 pixels.
     assert row.metrics["pixel_f1_max"] == pytest.approx(2 * 20 / (20 + 80))
+    assert row.miou is not None  # 20 of 80 defect pixels there, and none of the others
+    assert row.miou.value == pytest.approx((20 / 80 + 2520 / 2580) / 2)
+    assert (result.mean_miou, result.to_dict()["categories"][0]["miou"]) == (
+        row.miou,
+        row.miou.to_dict(),
+    )
     negatives = 3 * 600 + 800 - 80
     flat = negatives - 10
     assert row.metrics["pixel_auroc"] == pytest.approx(
@@ -244,7 +250,7 @@ def test_undefined_is_null_and_na_never_a_number(
 ) -> None:
     result = evaluate(Segmenter(answer, spec), [draw(), draw()])
     (row,) = result.categories
-    assert set(row.metrics.values()) == {None}
+    assert set(row.metrics.values()) == {row.miou} == {result.mean_miou} == {None}
     result.save(tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert saved["mean"] == dict.fromkeys(METRICS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import jaccard_score
 
 from anomaly_u2net.evaluation.pixels import (
     CURVE_NUMBERS,
@@ -190,6 +191,26 @@ def test_streaming_without_a_defect_or_a_good_pixel(found: Predictions) -> None:
     numbers = defect.finish().labels["cut"]
     assert numbers["pixel_auroc"] is None
     assert numbers["pixel_ap"].by_image.value == 1.0
+
+
+def test_miou_is_that_of_both_classes_at_the_best_f1_threshold(found: Predictions) -> None:
+    """As scikit-learn has it for all pixels in one row, and resampled as it has it for a resample."""
+    number = exact_pixels(found, intervals=False).numbers["miou"]
+    assert isinstance(number, ByImage)
+    threshold = pixel_curve(found.maps, found.masks).best_f1().threshold
+
+    def pooled(places: Iterable[int]) -> float:
+        truth = np.concatenate([found.masks[i].ravel() for i in places])
+        called = np.concatenate([found.maps[i].ravel() > threshold for i in places])
+        return float(jaccard_score(truth, called, average="macro"))
+
+    assert number.value == pytest.approx(pooled(range(28)), rel=1e-12)
+    drawn = [3, 3, 11, 13, 20, 27, 27]
+    (again,) = number.number(number.counts[drawn].sum(axis=0, keepdims=True))
+    assert again == pytest.approx(pooled(drawn), rel=1e-12)
+    interval = bootstrap_interval(number)
+    assert interval.low < number.value < interval.high
+    assert "miou" not in stream(found, intervals=True).numbers
 
 
 def test_aupimo_does_not_need_a_curve_of_pixels(found: Predictions) -> None:

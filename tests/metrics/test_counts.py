@@ -13,6 +13,7 @@ from anomaly_u2net.metrics import (
     mean_iou,
     segmentation_counts,
 )
+from anomaly_u2net.metrics.counts import class_mean_iou
 
 
 def test_by_hand_and_the_threshold_itself_is_good() -> None:
@@ -42,6 +43,24 @@ def test_found_nothing_is_zero_but_no_defect_is_undefined() -> None:
         f1(SegmentationCounts())
     with pytest.raises(NotComputable, match=r"IoU is undefined .* \(3 good pixels"):
         iou(SegmentationCounts(fp=3))
+
+
+def test_class_mean_iou() -> None:
+    """By hand, and by scikit-learn over pixels of both classes."""
+    counts = SegmentationCounts(tp=3, fp=1, fn=2)
+    assert class_mean_iou(counts, pixels=10) == pytest.approx((3 / 6 + 4 / 7) / 2)
+    assert class_mean_iou(SegmentationCounts(tp=2), pixels=9) == 1.0
+    assert class_mean_iou(SegmentationCounts(fn=2), pixels=8) == (0 + 6 / 8) / 2  # finds nothing
+    assert class_mean_iou(SegmentationCounts(tp=2, fp=6), pixels=8) == (2 / 8 + 0) / 2
+    rng = np.random.default_rng(2)
+    scores, mask = rng.random((12, 15)), rng.random((12, 15)) > 0.8
+    pooled = segmentation_counts(scores, mask, threshold=0.7)
+    expected = jaccard_score(mask.ravel(), scores.ravel() > 0.7, average="macro")
+    assert class_mean_iou(pooled, pixels=mask.size) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(NotComputable, match="mIoU is undefined without a defect pixel"):
+        class_mean_iou(SegmentationCounts(fp=1), pixels=4)
+    with pytest.raises(NotComputable, match="mIoU is undefined without a good pixel: all 4 are"):
+        class_mean_iou(SegmentationCounts(tp=3, fn=1), pixels=4)
 
 
 def test_means_over_defective_images() -> None:
