@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from anomaly_u2net.errors import InputError, RecipeError
 from anomaly_u2net.recipe import Recipe, apply_override
+from anomaly_u2net.recipe.part import expanded
 
 BASE: dict[str, Any] = {"name": "mine"}
 
@@ -472,6 +473,18 @@ def test_data_root_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
         made().data_root()
     with pytest.raises(RecipeError, match=r"'\$PLACE/a', and that variable is not set"):
         made(data={"root": "$PLACE/a"}).data_root()
+
+
+def test_every_path_of_a_recipe_names_the_variable_that_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PLACE", raising=False)
+    with pytest.raises(
+        RecipeError, match=r"model\.init is '\$PLACE/a', and that .*give --init FILE"
+    ):
+        expanded("$PLACE/a", key="model.init", instead="give --init FILE")
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    assert expanded("$PLACE/a", key="model.init", instead="") == tmp_path / "a"
 
 
 # --- what a slip of the keyboard must not do ------------------------------------------------

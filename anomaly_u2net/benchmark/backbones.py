@@ -19,7 +19,7 @@ from anomaly_u2net.benchmark.methods import AnomalibMethod
 from anomaly_u2net.errors import InputError, ModelFileError
 from anomaly_u2net.models.packaged import packaged_weights
 from anomaly_u2net.models.peers import whole_name
-from anomaly_u2net.recipe.part import hint
+from anomaly_u2net.recipe.part import expanded, hint
 
 #: Backbones whose ImageNet weights come as a Python package (models/packaged.py):
 #: name → architecture in timm, mean and std that it was trained with (127 and 128 of 255)
@@ -155,4 +155,4 @@ class _Refused(urllib.request.BaseHandler):
 
 
 def _path(weights: str) -> Path:
-    return Path(os.path.expandvars(weights)).expanduser()
+    return expanded(weights, key="weights", instead="name a file", error=ModelFileError)

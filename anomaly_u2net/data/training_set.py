@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from anomaly_u2net.data.augment import augment
@@ -24,6 +26,17 @@ CACHE_BYTES = 4 * 2**30
 
 #: Which image, and the seed of everything random that is done to it.
 Draw = tuple[int, int]
+
+
+class Fitted(NamedTuple):
+    """An image on the network's canvas, how it came there, and how much its pixels count.
+
+    weight: float32 (h, w); ``None`` for a good image, which counts evenly.
+    """
+
+    sample: Sample
+    geometry: Geometry
+    weight: NDArray[np.float32] | None
 
 
 class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
@@ -48,7 +61,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         self.fit = fit
         self.augmentation = augmentation
         self.loss = loss or LossRecipe()
-        self._cache: dict[int, tuple[Sample, Geometry]] = {}
+        self._cache: dict[int, Fitted] = {}
         self._free = CACHE_BYTES // processes
         self.synthesis = synthesis or SynthesisRecipe()
         # category → indexes of its good images, and of its defect images
@@ -69,15 +82,16 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         index, seed = draw
-        sample, geometry = self._fitted(index)
+        sample, geometry, weight = self._fitted(index)
         rng = np.random.default_rng([seed, 2])
         if not sample.record.defective and rng.random() < self.synthesis.share:
             image, mask = self._with_made(sample, geometry, rng)
         else:
             image, mask = self._with_pasted(sample, geometry, np.random.default_rng([seed, 1]))
-        counted = geometry.weight() * emphasis(mask, recipe=self.loss)
+        if weight is None or mask is not sample.mask:
+            weight = self._weight(mask, geometry)
         image, mask, weight = augment(
-            image, mask, weight=counted, recipe=self.augmentation, seed=seed
+            image, mask, weight=weight, recipe=self.augmentation, seed=seed
         )
         return (
             torch.from_numpy(normalise(image)),
@@ -123,18 +137,22 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
 
     def _inside(self, index: int) -> tuple[Image, Mask]:
         """Image and mask on the canvas, without padding."""
-        sample, geometry = self._fitted(index)
+        sample, geometry, _ = self._fitted(index)
         return sample.image[geometry.inside], sample.mask[geometry.inside]
 
-    def _fitted(self, index: int) -> tuple[Sample, Geometry]:
+    def _weight(self, mask: Mask, geometry: Geometry) -> NDArray[np.float32]:
+        return geometry.weight() * emphasis(mask, recipe=self.loss)
+
+    def _fitted(self, index: int) -> Fitted:
         if index in self._cache:
             return self._cache[index]
         sample = read_sample(self.records[index])
         height, width = sample.mask.shape
         geometry = plan((height, width), self.fit.fit, size=self.fit.size)
         fitted = Sample(geometry.image(sample.image), geometry.mask(sample.mask), sample.record)
-        entry = fitted, geometry
-        size = fitted.image.nbytes + fitted.mask.nbytes
+        weight = self._weight(fitted.mask, geometry) if fitted.mask.any() else None
+        entry = Fitted(fitted, geometry, weight)
+        size = fitted.image.nbytes + fitted.mask.nbytes + (0 if weight is None else weight.nbytes)
         if size <= self._free:
             self._free -= size
             self._cache[index] = entry

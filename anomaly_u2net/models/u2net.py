@@ -19,7 +19,7 @@ from anomaly_u2net.recipe import SMALL_DEPTH, SMALL_WIDTH
 
 
 class NestedU(nn.Module):
-    """A U of blocks.
+    """A U of blocks: (B, in_channels, h, w) → n features, see `features`.
 
     ``encoder``: n specs, finest first. ``decoder``: n-1 specs, deepest first. Between stages the
     map is halved (ceil mode) on the way down and resized by ``upsample`` on the way up, in the RSUs
@@ -63,7 +63,10 @@ class NestedU(nn.Module):
         self.channels = [spec.out for spec in reversed(decoder)] + [encoder[-1].out]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The maps of the decoder stages, finest first, and of the bottom stage."""
+        """The maps of the decoder stages, finest first, and of the bottom stage: n tensors.
+
+        The k-th, from 0, is (B, channels[k], ⌈h / 2^k⌉, ⌈w / 2^k⌉).
+        """
         skips: list[Tensor] = []
         y = x
         for level, stage in enumerate(self.encoder):
@@ -147,6 +150,9 @@ PAPER = (
 def u2net(*, in_channels: int = 3, classes: int = 1) -> U2Net:
     """The paper's U²-Net (176 MB): 44,009,869 parameters with 3 channels and 1 class.
 
+    Source: arXiv 2005.09007, Table 1. (B, 3, h, w) → `SideLogits`: fused (B, 1, h, w) and six sides of
+    that shape.
+
     >>> sum(p.numel() for p in u2net().parameters())
     44009869
     """
@@ -155,6 +161,9 @@ def u2net(*, in_channels: int = 3, classes: int = 1) -> U2Net:
 
 def u2netp(*, in_channels: int = 3, classes: int = 1) -> U2Net:
     """The paper's small U²-Net† (4.7 MB): 1,131,181 parameters with 3 channels and 1 class.
+
+    Source: arXiv 2005.09007, Table 1. (B, 3, h, w) → `SideLogits`: fused (B, 1, h, w) and six sides of
+    that shape.
 
     >>> sum(p.numel() for p in u2netp().parameters())
     1131181
@@ -178,6 +187,7 @@ def u2net_fast(
     The image comes in by space to depth and each output says the four pixels of a 2 × 2 square, so
     that no work is done at full size; maps are resized by repeating values, which INT8 can do too.
     Measured beside a U-Net on a ResNet-18 in docs/reference/rivals.md. U²-Net†'s weights load into it.
+    (B, 3, h, w) → `SideLogits`: fused (B, 1, h, w) and four sides of that shape.
 
     >>> sum(p.numel() for p in u2net_fast().parameters())
     743220

@@ -26,7 +26,13 @@ Network = TypeVar("Network", bound=SideNet)
 P_STAGES = 6
 
 #: What decides which weights a model has.
-CHECK = "check model.arch, block, repeats, conv, stem, width, depth, mid, fuse and deep_supervision"
+CHECK = (
+    "check model.arch, block, repeats, conv, stem, width, depth, mid, fuse and deep_supervision, or "
+    "start from random weights (model.init=null)"
+)
+
+#: What the weights of side outputs and their fusion begin with.
+HEADS = ("sides.", "fuse.")
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
@@ -42,7 +48,8 @@ def load_weights(model: Network, path: str | Path) -> Network:
     it. What it says is then what that network says on the image averaged over 2 × 2 pixels: with
     ``unshuffle2_learned`` all outputs, each value for a 2 × 2 square; with ``unshuffle2`` only the
     native sides, as they are resized to the whole size in one step. `u2net_fast` takes its four
-    stages from U²-Net†'s six. A network of segmentation_models.pytorch takes what that library
+    stages from U²-Net†'s six. A network without side outputs or without a learned fusion leaves
+    theirs out. A network of segmentation_models.pytorch takes what that library
     saves, too, or weights of its encoder alone, and keeps its decoder as it is.
 
     Raises `ModelFileError` for a missing, damaged or unsafe file, `UnfitWeightsError`, which is one,
@@ -59,7 +66,8 @@ def load_weights(model: Network, path: str | Path) -> Network:
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     if any(key.startswith("stage1.") for key in state) and _is_papers(model):
         assert isinstance(model, U2Net)
-        state = from_authors_keys(state, u2netp() if model.taken else model)
+        whole = model.taken or len(model.encoder) == P_STAGES  # whatever outputs the model has
+        state = from_authors_keys(state, u2netp() if whole else model)
     if isinstance(model, Peer):
         try:
             state = model.state_from(state)
@@ -224,9 +232,9 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         )
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     names = _convolutions(model)
-    if isinstance(model, U2Net) and model.taken and len(convolutions) != len(names):
-        whole = _convolutions(u2netp())
-        names = whole if len(convolutions) == len(whole) else names
+    whole = _convolutions(u2netp())
+    if len(convolutions) == len(whole) and _is_cut(names, whole, model):
+        names = whole
     if len(convolutions) != len(names):
         raise UnfitWeightsError(
             f"{path}: expected {len(names)} convolutions, got {len(convolutions)}: "
@@ -252,10 +260,17 @@ def _convolutions(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
 
 
+def _is_cut(names: list[str], whole: list[str], model: SideNet) -> bool:
+    """Whether a network of the convolutions ``names`` is U²-Net, or U²-Net† (``whole``), cut down."""
+    lacking = [name for name in whole if name not in names]
+    heads_alone = all(f"{name}.".startswith(HEADS) for name in lacking)
+    return _is_papers(model) and (heads_alone or bool(getattr(model, "taken", None)))
+
+
 def _for_design(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor]:
     """Weights of U²-Net† for a cut of it, of a network with a full stem for one at half size.
 
-    Other weights stay as they are.
+    Outputs and a fusion that the model does not have are left out. Other weights stay as they are.
     """
     adapted = dict(state)
     if (
@@ -266,7 +281,8 @@ def _for_design(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor
         adapted = _cut(adapted, model.taken)
     if model.stem != "full":
         adapted = {key: _widened(key, value, model) for key, value in adapted.items()}
-    return adapted
+    wanted = model.state_dict()
+    return {k: value for k, value in adapted.items() if k in wanted or not k.startswith(HEADS)}
 
 
 def _cut(state: Mapping[str, Tensor], taken: tuple[int, ...]) -> dict[str, Tensor]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from anomaly_u2net.errors import AnomalyU2NetError, RecipeError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -27,6 +31,23 @@ class Part(BaseModel):
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError(f"expected no true or false here, got {str(value).lower()}")
         return value
+
+
+def expanded(
+    text: str, *, key: str, instead: str, error: type[AnomalyU2NetError] = RecipeError
+) -> Path:
+    """The path ``text`` with ``~`` and ``$VARIABLES`` expanded.
+
+    Raises ``error`` if a variable is not set: ``key`` is what the path is for, ``instead`` what else
+    can be done.
+    """
+    path = os.path.expandvars(text)
+    if "$" in path:
+        raise error(
+            f"{key} is {text!r}, and that variable is not set in the environment: "
+            f"set it, or {instead}"
+        )
+    return Path(path).expanduser()
 
 
 #: Known names that a message lists.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from anomaly_u2net.errors import RecipeError
-from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive
+from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive, expanded
 from anomaly_u2net.recipe.protocol import parse_protocol
 from anomaly_u2net.types import STRIDE
 
@@ -66,13 +65,7 @@ class DataRecipe(Part):
             raise RecipeError(
                 "data.root is not set: give --data-root FOLDER or set it in the recipe"
             )
-        text = os.path.expandvars(self.root)
-        if "$" in text:
-            raise RecipeError(
-                f"data.root is {self.root!r}, and that variable is not set in the environment: "
-                "set it, or give --data-root FOLDER"
-            )
-        return Path(text).expanduser()
+        return expanded(self.root, key="data.root", instead="give --data-root FOLDER")
 
 
 class InputRecipe(Part):

@@ -239,15 +239,23 @@ class Keeper(Callback):
 
 
 def _advice(recipe: Recipe) -> str:
-    """What to try against a collapse, without what ``recipe`` has already."""
-    model = recipe.model
+    """What to try against a collapse, without what ``recipe`` has already.
+
+    What helps, by recipes/README.md: random weights begin with Dice, pasted defects and outputs at
+    the prior; a warm start does better with bce alone.
+    """
+    from_scratch = recipe.model.init is None
+    losses = recipe.loss.pixel.split("+")
     tips = {
-        "a warm start (model.init)": model.init is None,
-        "loss.pixel bce": recipe.loss.pixel != "bce",
-        "model.prior 0.01": model.init is None and model.prior is None,
+        "a warm start (model.init)": from_scratch,
+        "model.prior 0.02": from_scratch and recipe.model.prior is None,
+        "loss.pixel bce+dice": from_scratch and "dice" not in losses,
+        "loss.pixel bce": not from_scratch and losses != ["bce"],
         "crops around defects (augment.crop)": recipe.augment.crop is None,
+        "pasted defects (augment.paste 0.5)": from_scratch and not recipe.augment.paste,
+        "loss.small_regions 0.5": not recipe.loss.small_regions,
     }
-    return ", ".join([*(tip for tip, open_ in tips.items() if open_), "or a lower train.lr"])
+    return " or ".join([*(tip for tip, is_open in tips.items() if is_open), "a lower train.lr"])
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

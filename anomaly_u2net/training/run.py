@@ -48,6 +48,7 @@ from anomaly_u2net.models import (
 )
 from anomaly_u2net.models.packaged import packaged_weights
 from anomaly_u2net.recipe import DataRecipe, Recipe
+from anomaly_u2net.recipe.part import expanded
 from anomaly_u2net.training.keeper import Clock, Keeper, Progress
 from anomaly_u2net.training.module import TrainingModule
 from anomaly_u2net.training.speed import on_gpu, precision
@@ -315,12 +316,15 @@ def initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
 
 def init_path(recipe: Recipe) -> Path | None:
     """The file that ``model.init`` names, None for none: a path, ``~`` and ``$VARIABLES`` expanded,
-    or weights that come as a package, which raise `MissingExtra` without it.
+    or weights that come as a package, which raise `MissingExtra` without it. Raises
+    `ModelFileError` for a variable that is not set.
     """
     init = recipe.model.init
     if init is None:
         return None
-    return packaged_weights(init) or Path(os.path.expandvars(init)).expanduser()
+    return packaged_weights(init) or expanded(
+        init, key="model.init", instead="give --init FILE", error=ModelFileError
+    )
 
 
 def spec_in_training(recipe: Recipe) -> ModelSpec:

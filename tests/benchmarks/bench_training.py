@@ -30,8 +30,9 @@ from torch import nn
 from anomaly_u2net.data.training_set import BalancedBatches, TrainingSet, collate
 from anomaly_u2net.models import SideNet, build_model
 from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.recipe.find import find_recipe
 from anomaly_u2net.training.module import TrainingModule
-from anomaly_u2net.training.speed import keep_freed_memory
+from anomaly_u2net.training.speed import keep_freed_memory, precision
 from anomaly_u2net.types import Batch, ImageRecord
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,7 +43,8 @@ CROP, BATCH = 160, 4
 #: Steps that the losses are compared over, and how far apart they may be, relatively, in float64.
 #: In float32 Adam turns the rounding of gradients near 0 into whole steps: no bar, only the number.
 LOSS_STEPS, LOSS_TOLERANCE = 20, 1e-6
-LOADER_SHARE = 0.10
+#: Of a step of this recipe, as it is shipped and with its quick network, a batch may take that much.
+LOADER_RECIPE, LOADER_SHARE = "magnetic_tile_small", 0.10
 PLAIN = "ours, NCHW, AdamW not fused"
 #: What differs from our defaults: layout, optimiser, recipe keys.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -60,9 +62,10 @@ FRESH = {"public loop": False, "ours, allocator as it is": False, "ours": True}
 Step = Callable[[Batch], float]
 
 
-def fresh_model(device: str, dtype: torch.dtype) -> SideNet:
+def fresh_model(device: str, dtype: torch.dtype, arch: str = "u2netp") -> SideNet:
     torch.manual_seed(0)
-    return build_model(Recipe.from_dict({"name": "bench"}).model).to(device, dtype)
+    recipe = Recipe.from_dict({"name": "bench", "model": {"arch": arch}})
+    return build_model(recipe.model).to(device, dtype)
 
 
 def make_batch(
@@ -105,6 +108,7 @@ def our_loop(
     device: str,
     dtype: torch.dtype = torch.float32,
     *,
+    arch: str = "u2netp",
     nchw: bool = False,
     fused: bool = True,
     bf16: bool = False,
@@ -114,7 +118,7 @@ def our_loop(
 ) -> Step:
     """Our training step: clipped gradients, averaged weights, noted losses and ranges."""
     recipe = Recipe.from_dict({"name": "bench", "train": {"checkpoint": checkpoint} | train})
-    module = TrainingModule(fresh_model(device, dtype), recipe)
+    module = TrainingModule(fresh_model(device, dtype, arch), recipe)
     if nchw:
         module.to(memory_format=torch.contiguous_format)
     if compiled:
@@ -220,14 +224,8 @@ def compare_losses(device: str, dtype: torch.dtype) -> tuple[list[float], list[f
     return public, ours
 
 
-def measure_loader(batches: int) -> float:
-    """Median CPU seconds to make a batch, as recipes/magnetic_tile_small.yaml augments."""
-    augmentation = {
-        "crop": CROP, "rotate": 10, "scale": [0.8, 1.25], "brightness": 0.2, "contrast": 0.2
-    }  # fmt: skip
-    recipe = Recipe.from_dict(
-        {"name": "bench", "input": {"fit": "native"}, "augment": augmentation}
-    )
+def measure_loader(recipe: Recipe, batches: int = 40) -> float:
+    """Median CPU seconds to make a batch of ``recipe`` from images like those of magnetic tile."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         records = []
@@ -244,10 +242,32 @@ def measure_loader(batches: int) -> float:
         )
         draws = BalancedBatches(
             [record.defective for record in records],
-            batch_size=BATCH, defect_share=0.5, steps_per_epoch=batches + 4, seed=0,
+            batch_size=recipe.train.batch_size, defect_share=recipe.train.defect_share,
+            steps_per_epoch=batches + 4, seed=0,
         )  # fmt: skip
         made = [seconds(lambda d=draw: collate([images[k] for k in d]), "cpu") for draw in draws]
     return statistics.median(made[4:])  # by then every image is in memory
+
+
+def check_loader(device: str, repeats: int) -> list[str]:
+    """What share of a step, in the recipe's own precision, making its batch takes."""
+    recipe = find_recipe(LOADER_RECIPE)
+    made = measure_loader(recipe)
+    side = recipe.augment.crop
+    assert side is not None
+    batch = make_batch(0, count=recipe.train.batch_size, side=side, device=device)
+    bf16 = precision(recipe.train) == "bf16"
+    lines = []
+    for arch in (recipe.model.arch, "u2net_fast"):
+        step = our_loop(device, arch=arch, bf16=bf16)
+        step(batch)
+        took = statistics.median(seconds(lambda s=step: s(batch), device) for _ in range(repeats))
+        share = made / took
+        lines.append(
+            f"{recipe.name}, {arch}: a batch is made in {1e3 * made:.0f} ms, {share:.1%} of a step on "
+            f"one core: {_verdict(share <= LOADER_SHARE)} (at most {LOADER_SHARE:.0%})"
+        )
+    return lines
 
 
 def table(device: str, arguments: argparse.Namespace) -> str:
@@ -295,7 +315,7 @@ def measure_compile(device: str, repeats: int) -> str:
     return f"torch.compile: {plain / compiled:.2f} times as fast, {spent:.0f} s to compile: {pays}"
 
 
-def checks(device: str, step_seconds: float) -> list[str]:
+def checks(device: str, repeats: int) -> list[str]:
     """What must hold, said as lines."""
     lines = []
     for dtype in (torch.float64, torch.float32):
@@ -307,12 +327,7 @@ def checks(device: str, step_seconds: float) -> list[str]:
         )
         if dtype == torch.float64:
             lines[-1] += f": {_verdict(apart <= LOSS_TOLERANCE)} ({LOSS_TOLERANCE:.0e})"
-    share = measure_loader(40) / step_seconds
-    lines.append(
-        f"a batch is made in {share:.1%} of a step on one core: "
-        f"{_verdict(share <= LOADER_SHARE)} (at most {LOADER_SHARE:.0%})"
-    )
-    return lines
+    return lines + check_loader(device, repeats)
 
 
 def _verdict(holds: bool) -> str:
@@ -336,13 +351,7 @@ def main() -> None:
     if arguments.compile:
         print(measure_compile(arguments.device, arguments.repeats))
         return
-    batch = make_batch(0, count=BATCH, side=CROP, device=arguments.device)
-    step = make_step("ours", arguments.device)
-    step(batch)
-    took = statistics.median(
-        seconds(lambda: step(batch), arguments.device) for _ in range(arguments.repeats)
-    )
-    print("\n".join(checks(arguments.device, took)), flush=True)
+    print("\n".join(checks(arguments.device, arguments.repeats)), flush=True)
     text = table(arguments.device, arguments)
     print(text)
     if arguments.markdown:

@@ -212,6 +212,33 @@ def test_the_cache_reads_each_image_once_and_no_more_than_fits(
     assert [reads[record.path] for record in records] == [1, 3]
 
 
+def test_a_defect_image_is_weighted_once_and_always_alike(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding the regions of a whole mask takes longer than cutting a crop out of it."""
+    recipe = LossRecipe(small_regions=0.5)
+    weighted: list[bool] = []
+    real = training_set.emphasis
+
+    def counted(mask: np.ndarray, *, recipe: LossRecipe) -> np.ndarray:
+        weighted.append(bool(mask.any()))
+        return real(mask, recipe=recipe)
+
+    monkeypatch.setattr(training_set, "emphasis", counted)
+    fit = InputRecipe(size=(64, 64))
+    training = TrainingSet(records, fit=fit, augmentation=STILL, loss=recipe)
+    drawn = [training[index, seed][2] for seed in range(4) for index in (0, 1)]
+    assert weighted.count(True) == 1
+    geometry = plan((40, 60), "letterbox", size=(64, 64))
+    square = np.zeros((40, 60), bool)
+    square[10:30, 20:44] = True
+    expected = geometry.weight() * real(geometry.mask(square), recipe=recipe)
+    assert expected.max() > 1
+    for good, defective in zip(drawn[::2], drawn[1::2], strict=True):
+        np.testing.assert_array_equal(good[0].numpy(), geometry.weight())
+        np.testing.assert_array_equal(defective[0].numpy(), expected)
+
+
 def test_native_images_are_cropped_from_their_own_pixels(records: list[ImageRecord]) -> None:
     augmentation = AugmentRecipe(crop=32, crop_on_defect=1, flip=False, brightness=0, contrast=0)
     training = TrainingSet(records, fit=InputRecipe(fit="native"), augmentation=augmentation)
@@ -293,12 +320,12 @@ def test_a_defect_at_the_border_is_pasted_without_its_mirror_image(tmp_path: Pat
     training = TrainingSet(made, fit=InputRecipe(fit="native"), augmentation=always)
     fitted = training._fitted(0)[0].image
     for seed in range(30):
-        sample, geometry = training._fitted(0)
+        sample, geometry, _ = training._fitted(0)
         image, mask = training._with_pasted(sample, geometry, np.random.default_rng(seed))
         assert mask.any()
         assert not ((image[..., 0] > 160) & ~mask).any()
         np.testing.assert_array_equal(image[50:], fitted[50:])
-        alone, _ = training._with_pasted(*training._fitted(1), np.random.default_rng(seed))
+        alone, _ = training._with_pasted(*training._fitted(1)[:2], np.random.default_rng(seed))
         np.testing.assert_array_equal(alone, training._fitted(1)[0].image)  # no other donor
 
 

@@ -27,11 +27,13 @@ from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import load_weights, u2netp
 
 #: (height, width) of the canvases → how many images; the last canvas is the file's own.
-CANVASES = {(64, 64): 8, (65, 97): 6, (112, 72): 5, (131, 96): 2, (320, 320): 1}
+CANVASES = {(64, 64): 8, (96, 128): 6, (65, 97): 6, (112, 72): 5, (131, 96): 2, (320, 320): 1}
 #: Most difference of a probability in float64; 5e-14 is measured.
 EXACT = 1e-11
 #: Most difference of a fused probability between two files that one engine runs in float32.
 SAME_ENGINE = 1e-5
+#: The same between torch and ONNX Runtime, on images where that one is within half of it of the truth.
+TWO_ENGINES = 1e-5
 
 
 # --- an interpreter of the graph ------------------------------------------------------------
@@ -244,6 +246,17 @@ def test_in_float64_all_seven_maps_are_those_of_the_public_graph(canvases: list[
 
 def test_in_one_engine_our_export_says_what_the_public_file_says(canvases: list[Canvas]) -> None:
     assert furthest([(c.exported, c.runtime[0]) for c in canvases]) < SAME_ENGINE
+
+
+def test_where_onnx_runtime_is_exact_enough_we_equal_it_directly(canvases: list[Canvas]) -> None:
+    """On a few images it is itself further from float64 than the bar: there nobody can equal it."""
+    rounding, apart = [], []
+    for c in canvases:
+        rounding.append((c.runtime[0].double() - c.truth[0]).abs().amax(dim=(1, 2)))
+        apart.append((c.ours[0] - c.runtime[0]).abs().amax(dim=(1, 2)))
+    comparable = torch.cat(apart)[torch.cat(rounding) <= TWO_ENGINES / 2]
+    assert len(comparable) >= 20
+    assert comparable.max().item() <= TWO_ENGINES
 
 
 def test_in_float32_we_round_no_worse_than_onnx_runtime(canvases: list[Canvas]) -> None:

@@ -312,6 +312,19 @@ def test_a_folded_onnx_of_another_architecture(tmp_path: Path) -> None:
         load_weights(tiny(), path)
 
 
+@pytest.mark.parametrize("heads", [{"fuse": "mean"}, {"deep_supervision": "none"}], ids=str)
+@pytest.mark.parametrize("arch", ["u2netp", "u2net_fast"])
+def test_a_network_with_fewer_outputs_starts_from_the_public_kinds_of_file(
+    arch: str, heads: dict[str, Any], tmp_path: Path
+) -> None:
+    source = living(u2netp(), seed=1)
+    torch.save(to_authors_keys(source.state_dict(), source), tmp_path / "p.pth")
+    for file in (folded_onnx(tmp_path / "p.onnx", source), tmp_path / "p.pth"):
+        expected = load_weights(build_model(ModelRecipe(arch=arch)), file).state_dict()
+        found = load_weights(build_model(ModelRecipe(arch=arch, **heads)), file).state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
 def test_an_onnx_whose_batchnorm_is_not_folded(tmp_path: Path) -> None:
     path = folded_onnx(tmp_path / "a.onnx", tiny())
     model = onnx.load(path)

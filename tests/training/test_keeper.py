@@ -11,8 +11,9 @@ import pytest
 
 from anomaly_u2net.models import build_model
 from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.recipe.find import find_recipe
 from anomaly_u2net.training import keeper
-from anomaly_u2net.training.keeper import Clock, Keeper, write_rows
+from anomaly_u2net.training.keeper import Clock, Keeper, _advice, write_rows
 from anomaly_u2net.training.module import TrainingModule
 
 
@@ -23,6 +24,34 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(keeper, "time", clock)
     return clock
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("magnetic_tile_small", [], "a lower train.lr"),
+        ("magnetic_tile_scratch", [], "a warm start (model.init) or a lower train.lr"),
+        (
+            "magnetic_tile_small",
+            ["loss.pixel=bce+dice", "loss.small_regions=0"],
+            "loss.pixel bce or loss.small_regions 0.5 or a lower train.lr",
+        ),
+        (
+            "magnetic_tile_scratch",
+            [
+                "model.prior=null",
+                "loss.pixel=bce",
+                "augment.paste=0",
+                "augment.crop=null",
+                "input.fit=letterbox",
+            ],
+            "a warm start (model.init) or model.prior 0.02 or loss.pixel bce+dice or crops around "
+            "defects (augment.crop) or pasted defects (augment.paste 0.5) or a lower train.lr",
+        ),
+    ],
+)
+def test_advice_is_what_the_recipe_lacks(name: str, changes: list[str], expected: str) -> None:
+    assert _advice(find_recipe(name, overrides=changes)) == expected
 
 
 def test_without_a_limit_no_time_passes(time: SimpleNamespace) -> None:

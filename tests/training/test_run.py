@@ -316,7 +316,10 @@ def test_constant_outputs_are_said_and_noted(
     text = caplog.text
     assert "step 4: constant output of side1, side2, fused" in text
     # What the recipe has already is not advised, nor weights beside a prior that they would undo.
-    assert "Try a warm start (model.init), crops around defects (augment.crop), or a lower" in text
+    tips = (
+        "a warm start (model.init) or loss.pixel bce+dice or crops around defects (augment.crop) or"
+    )
+    assert f"Try {tips} pasted defects (augment.paste 0.5) or" in text
 
 
 @pytest.mark.usefixtures("quick_export")
@@ -335,7 +338,7 @@ def test_an_output_that_is_turned_round_is_said(
     assert (float(row["separation"]) < -0.5) == blind
     assert (float(row["separation"]) > 0.5) != blind
     assert row["constant_outputs"] == ""
-    said = "the network hardly tells defects from background. Try crops around" in caplog.text
+    said = "the network hardly tells defects from background. Try crops" in caplog.text
     assert said == blind
 
 

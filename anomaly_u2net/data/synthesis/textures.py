@@ -6,7 +6,6 @@ normalised) would make every defect black or white.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from anomaly_u2net.data.images import image_files, read_image
 from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.recipe.part import expanded
 from anomaly_u2net.types import Image
 
 #: (shape (h, w), rng) → texture uint8 (h, w, 3)
@@ -35,7 +35,9 @@ class FolderTextures:
     """Pieces of the images below a folder, each read once and kept small."""
 
     def __init__(self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
-        folder = Path(os.path.expandvars(folder)).expanduser()
+        folder = expanded(
+            str(folder), key="synthesis.textures", instead="name a folder, or use self or noise"
+        )
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
             raise DatasetError(
