@@ -39,8 +39,9 @@ STRIDE = 32
 class ImageRecord:
     """One image of a data set: where it lies and what is known of it.
 
-    ``label`` is ``"good"`` or the defect type. ``mask`` is the mask file, or a folder of several,
-    which count together; ``None`` for good images. ``mask_values`` says how to read it.
+    ``label`` is ``"good"`` or the defect type, several with ``+`` between them. ``mask`` is the mask
+    file, or a folder of several, which count together; ``None`` for good images. ``mask_values``
+    says how to read it.
     ``group`` joins images that must not be parted by a split (several exposures of one part).
     """
 
@@ -55,6 +56,15 @@ class ImageRecord:
     @property
     def defective(self) -> bool:
         return self.label != GOOD
+
+
+def types_of(label: str) -> set[str]:
+    """The defect types that a label names.
+
+    >>> sorted(types_of("bent+melt"))
+    ['bent', 'melt']
+    """
+    return set(label.split("+"))
 
 
 @dataclass(frozen=True, slots=True)

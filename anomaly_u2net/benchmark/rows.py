@@ -17,7 +17,7 @@ from typing import NamedTuple
 from anomaly_u2net.data.protocols import choosable
 from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.recipe.protocol import FOLDS, parse_protocol
-from anomaly_u2net.types import ImageRecord
+from anomaly_u2net.types import ImageRecord, types_of
 
 #: Protocols of benchmarks alone: every fold in one row, and how every type is written.
 ALL_FOLDS, EACH = "full-folds", "each"
@@ -93,7 +93,7 @@ def _each_type(
         for label, n in sorted(Counter(r.label for r in choosable(own)).items()):
             if n < shots:
                 left_out.append(f"{category}, {label}: {n} masks")
-            elif tested <= {label}:
+            elif all(types_of(label) & types_of(other) for other in tested):
                 left_out.append(f"{category}, {label}: no other type to test")
             else:
                 cells.append((category, f"hard-{label}-{shots}"))

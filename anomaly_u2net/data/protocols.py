@@ -49,7 +49,7 @@ from anomaly_u2net.data.splits import (
 from anomaly_u2net.errors import DatasetError, LeakError
 from anomaly_u2net.files import sha256_file, sha256_json
 from anomaly_u2net.recipe.protocol import FOLDS, Protocol, parse_protocol
-from anomaly_u2net.types import ImageRecord, Split
+from anomaly_u2net.types import ImageRecord, Split, types_of
 
 logger = logging.getLogger(__name__)
 
@@ -227,12 +227,13 @@ def _choose(
 
     chosen = CHOICES[protocol.kind](pool, protocol, sorted(pool, key=rank))
     sides = {i: replace(r, split="train") if i in chosen else r for i, r in own.items()}
+    shown = types_of(protocol.label)
     return {
         i: record
         for i, record in sides.items()
         if i in chosen
         or not record.defective
-        or (record.split == "test" and record.label != protocol.label)
+        or (record.split == "test" and types_of(record.label).isdisjoint(shown))
     }
 
 

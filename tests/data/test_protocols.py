@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import os
 import random
@@ -101,6 +102,16 @@ def test_one_type_trains_and_is_not_tested() -> None:
         ("test", "good"): 6,
         ("test", "hole"): 3,
     }
+
+
+def test_images_that_show_the_type_beside_another_are_not_tested_either() -> None:
+    both = [
+        dataclasses.replace(record, label="cut+dent") if record.label == "dent" else record
+        for record in TESTED
+    ]
+    for protocol, left in (("hard-cut-4", {"hole"}), ("hard-cut+dent-4", {"hole"})):
+        split = split_by_protocol(both, protocol, seed=0)
+        assert {r.label for r in split if r.split == "test" and r.defective} == left
 
 
 def test_the_first_third_by_file_name() -> None:
