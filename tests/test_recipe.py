@@ -475,16 +475,10 @@ def test_data_root_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
         made(data={"root": "$PLACE/a"}).data_root()
 
 
-def test_every_path_of_a_recipe_names_the_variable_that_is_not_set(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("PLACE", raising=False)
-    with pytest.raises(
-        RecipeError, match=r"model\.init is '\$PLACE/a', and that .*give --init FILE"
-    ):
-        expanded("$PLACE/a", key="model.init", instead="give --init FILE")
-    monkeypatch.setenv("PLACE", str(tmp_path))
-    assert expanded("$PLACE/a", key="model.init", instead="") == tmp_path / "a"
+def test_a_dollar_that_is_no_variable_is_part_of_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICE", "a$ b")
+    for text, path in (("server/c$/tile", "server/c$/tile"), ("$PRICE/tile", "a$ b/tile")):
+        assert expanded(text, key="data.root", instead="") == Path(path)
 
 
 # --- what a slip of the keyboard must not do ------------------------------------------------

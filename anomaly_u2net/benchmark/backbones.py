@@ -35,7 +35,7 @@ def local_backbone(weights: str, arch: str) -> Iterator[str]:
     weights: a name of `OFFLINE`, which says the architecture, or a file for ``arch``. Raises
     `ModelFileError` for a file that is not there and, when the backbone is made, for one that
     does not fit; `MissingExtra` without the package; `InputError` for an architecture that timm
-    has not and, at the end, for weights that nothing was made with.
+    does not have and, at the end, for weights that nothing was made with.
     """
     from timm.models import _registry
 
@@ -55,8 +55,9 @@ def local_backbone(weights: str, arch: str) -> Iterator[str]:
     def local(pretrained: bool = False, **options: Any) -> Any:
         nonlocal made
         model = maker(pretrained=False, **options)
+        # Made for a student too: what is drawn at random after it stays what it was.
         whole = maker(pretrained_cfg=options.get("pretrained_cfg")).state_dict()
-        if pretrained:  # what is drawn at random so far is the same without
+        if pretrained:
             state = load_state(weights, whole)
             wanted = model.state_dict()
             model.load_state_dict({key: state[whole_name(key, whole)] for key in wanted})
@@ -71,7 +72,7 @@ def local_backbone(weights: str, arch: str) -> Iterator[str]:
     if not made:
         raise InputError(
             f"{weights}: expected a pretrained backbone {name} of timm to give these weights to, "
-            f"the model made none: leave weights out, or pre_trained: false of the arguments"
+            f"the model made none: remove weights, or pre_trained: false from the arguments"
         )
 
 

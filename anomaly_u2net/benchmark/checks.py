@@ -104,4 +104,4 @@ def _check_model(cell: Cell) -> None:
     """The network can be made, and takes its starting weights."""
     network, init = build_model(cell.recipe.model), init_path(cell.recipe)
     if init is not None:
-        load_weights(network, init)
+        load_weights(network, init, start=True)

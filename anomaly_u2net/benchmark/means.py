@@ -61,7 +61,7 @@ def difference(
     """The method's number minus the peer's: of the same split and seed, over the same resamples.
 
     Seeds that the peer lacks, or where the number is undefined, are left out; None when all are,
-    else ``repeats`` says which are not. Without limits and p where a category or a seed has none.
+    ``repeats`` names those that were used. Without limits and p where a category or a seed has none.
 
     p: the two-sided p-value of "the mean difference is 0" from B resamples of it,
     min(1, 2 (1 + min(#{d <= 0}, #{d >= 0})) / (B + 1)), so between 2 / (B + 1) and 1: that of

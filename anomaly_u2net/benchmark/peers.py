@@ -281,7 +281,7 @@ def _fit(
                 raise
             raise InputError(
                 f"{method.anomalib} of anomalib does not take batches of {method.batch_size} "
-                f"({one_line(error)}): give the method that batch_size"
+                f"({one_line(error)}): set the method's batch_size to that"
             ) from error
     return int(engine.trainer.global_step)
 

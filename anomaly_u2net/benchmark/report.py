@@ -92,7 +92,8 @@ class BenchmarkTable:
     best: protocol → number → the peer that differences are to. hashes: protocol → seed → the hash
     of its split or, with several categories, folds or types, the SHA-256 over their sorted hashes;
     only of seeds that have a finished cell of each, all methods on the same images. More seeds and
-    methods do not change it. cells: every outcome. splits: protocol → which of them are in its rows.
+    methods do not change it; one that saw other images takes it out. cells: every outcome. splits:
+    protocol → which of them are in its rows.
     """
 
     name: str

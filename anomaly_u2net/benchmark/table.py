@@ -214,7 +214,7 @@ class DesignTable:
             )
         return (
             f"The weights of {'; '.join(chosen)} were chosen on the same images, so these numbers "
-            "are a little high, also beside the others"
+            "are a little high, compared with the others' too"
         )
 
     def _error_column(self) -> list[str]:

@@ -11,7 +11,8 @@ images of both parts anew: none that it does not train on is dropped, but tested
 ``given``            the data set's own split, unchanged
 ``kshot-K``          K masks a category, held-out ones among them: K // (number of types) of each
                      type, the rest from all
-``hard-TYPE-K``      K masks of one type, which leaves the test part (DRA, arXiv 2203.14506)
+``hard-TYPE-K``      K masks of one type, which is not tested then, alone or beside another
+                     (DRA, arXiv 2203.14506)
 ``listed-K``         the K masks that the authors list in a file, put beside train/ (KSDD2)
 ``third``            the first third (rounded down) of each type by file name, of training and test
                      part together; the rest is tested

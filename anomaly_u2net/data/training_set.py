@@ -31,7 +31,7 @@ Draw = tuple[int, int]
 class Fitted(NamedTuple):
     """An image on the network's canvas, how it came there, and how much its pixels count.
 
-    weight: float32 (h, w); ``None`` for a good image, which counts evenly.
+    weight: float32 (h, w); ``None`` where it is made quickly: every pixel of the image counts alike.
     """
 
     sample: Sample
@@ -150,7 +150,8 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         height, width = sample.mask.shape
         geometry = plan((height, width), self.fit.fit, size=self.fit.size)
         fitted = Sample(geometry.image(sample.image), geometry.mask(sample.mask), sample.record)
-        weight = self._weight(fitted.mask, geometry) if fitted.mask.any() else None
+        uneven = fitted.mask.any() and (self.loss.small_regions or self.loss.edge_band)
+        weight = self._weight(fitted.mask, geometry) if uneven else None
         entry = Fitted(fitted, geometry, weight)
         size = fitted.image.nbytes + fitted.mask.nbytes + (0 if weight is None else weight.nbytes)
         if size <= self._free:

@@ -24,13 +24,13 @@ from anomaly_u2net.metrics import (
     PixelCurve,
     PixelHistogram,
     SegmentationCounts,
+    class_mean_iou,
     pimo_curve,
     pixel_curve,
     pixels_by_image,
     ratio_by_image,
     segmentation_counts,
 )
-from anomaly_u2net.metrics.counts import class_mean_iou
 from anomaly_u2net.types import GOOD, Mask, ScoreMap
 
 #: Scores lie too close together for the bins of `ImageHistograms` where a number's certificate is
@@ -218,7 +218,10 @@ def _miou(maps: Sequence[ScoreMap], masks: Sequence[Mask], curve: PixelCurve) ->
 
 
 def _miou_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,), from defect and good pixels, those found and those taken for defect, (B, 4)."""
+    """`class_mean_iou` of B resamples, (B,), from (B, 4).
+
+    The four: defect pixels, good pixels, defect pixels found, good pixels taken for defect.
+    """
     defect, good, tp, fp = sums.T
     return np.asarray((tp / (defect + fp) + (good - fp) / (good + defect - tp)) / 2)
 

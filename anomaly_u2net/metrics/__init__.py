@@ -17,6 +17,7 @@ from anomaly_u2net.metrics.by_image import (
 from anomaly_u2net.metrics.certified import BinnedCurve, Certified
 from anomaly_u2net.metrics.counts import (
     SegmentationCounts,
+    class_mean_iou,
     f1,
     iou,
     mean_f1,
@@ -92,6 +93,7 @@ __all__ = [
     "aupimo",
     "aupro",
     "bootstrap_interval",
+    "class_mean_iou",
     "defect_regions",
     "f1",
     "f1_by_image",

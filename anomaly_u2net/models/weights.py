@@ -26,10 +26,7 @@ Network = TypeVar("Network", bound=SideNet)
 P_STAGES = 6
 
 #: What decides which weights a model has.
-CHECK = (
-    "check model.arch, block, repeats, conv, stem, width, depth, mid, fuse and deep_supervision, or "
-    "start from random weights (model.init=null)"
-)
+CHECK = "check model.arch, block, repeats, conv, stem, width, depth, mid, fuse and deep_supervision"
 
 #: What the weights of side outputs and their fusion begin with.
 HEADS = ("sides.", "fuse.")
@@ -37,7 +34,7 @@ HEADS = ("sides.", "fuse.")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
 
-def load_weights(model: Network, path: str | Path) -> Network:
+def load_weights(model: Network, path: str | Path, *, start: bool = False) -> Network:
     """Load ``path`` into ``model`` in place and return it.
 
     ``.safetensors``: written by `save_weights`. ``.pth``/``.pt``: a plain state dict in our naming
@@ -48,9 +45,11 @@ def load_weights(model: Network, path: str | Path) -> Network:
     it. What it says is then what that network says on the image averaged over 2 × 2 pixels: with
     ``unshuffle2_learned`` all outputs, each value for a 2 × 2 square; with ``unshuffle2`` only the
     native sides, as they are resized to the whole size in one step. `u2net_fast` takes its four
-    stages from U²-Net†'s six. A network without side outputs or without a learned fusion leaves
-    theirs out. A network of segmentation_models.pytorch takes what that library
+    stages from U²-Net†'s six. A network of segmentation_models.pytorch takes what that library
     saves, too, or weights of its encoder alone, and keeps its decoder as it is.
+
+    start: the weights are where a training starts. Then a network without side outputs, or without a
+    learned fusion, leaves those of the file out; otherwise they do not fit.
 
     Raises `ModelFileError` for a missing, damaged or unsafe file, `UnfitWeightsError`, which is one,
     for weights of another network.
@@ -61,19 +60,19 @@ def load_weights(model: Network, path: str | Path) -> Network:
     if path.suffix not in SUFFIXES:
         raise ModelFileError(f"{path}: expected a {', '.join(SUFFIXES)} file, got {path.suffix!r}")
     if path.suffix == ".onnx":
-        _load_folded_onnx(model, path)
+        _load_folded_onnx(model, path, start=start)
         return model
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     if any(key.startswith("stage1.") for key in state) and _is_papers(model):
         assert isinstance(model, U2Net)
-        whole = model.taken or len(model.encoder) == P_STAGES  # whatever outputs the model has
-        state = from_authors_keys(state, u2netp() if whole else model)
+        is_p_or_cut = model.taken or len(model.encoder) == P_STAGES  # whatever its outputs are
+        state = from_authors_keys(state, u2netp() if is_p_or_cut else model)
     if isinstance(model, Peer):
         try:
             state = model.state_from(state)
         except InputError as error:
             raise UnfitWeightsError(f"{path}: {error}") from error
-    state = _for_design(state, model)
+    state = _for_design(state, model, start=start)
     _fit(model, state, path)
     model.load_state_dict(state)
     return model
@@ -211,7 +210,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _load_folded_onnx(model: SideNet, path: Path) -> None:
+def _load_folded_onnx(model: SideNet, path: Path, *, start: bool) -> None:
     try:
         import onnx
         from onnx import numpy_helper
@@ -232,9 +231,10 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         )
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     names = _convolutions(model)
-    whole = _convolutions(u2netp())
-    if len(convolutions) == len(whole) and _is_cut(names, whole, model):
-        names = whole
+    if len(convolutions) > len(names) and _is_papers(model):
+        whole = _convolutions(u2netp())
+        if len(convolutions) == len(whole) and _is_cut(names, whole, model, start=start):
+            names = whole
     if len(convolutions) != len(names):
         raise UnfitWeightsError(
             f"{path}: expected {len(names)} convolutions, got {len(convolutions)}: "
@@ -247,7 +247,7 @@ def _load_folded_onnx(model: SideNet, path: Path) -> None:
         weight, *bias = (tensors[key] for key in node.input[1:])
         state[f"{name}.weight"] = weight
         state[f"{name}.bias"] = bias[0] if bias else weight.new_zeros(len(weight))  # 0: left out
-    state = {**model.state_dict(), **_for_design(state, model)}
+    state = {**model.state_dict(), **_for_design(state, model, start=start)}
     _fit(model, state, path)
     model.load_state_dict(state)
     for module in model.modules():
@@ -260,17 +260,18 @@ def _convolutions(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
 
 
-def _is_cut(names: list[str], whole: list[str], model: SideNet) -> bool:
+def _is_cut(names: list[str], whole: list[str], model: SideNet, *, start: bool) -> bool:
     """Whether a network of the convolutions ``names`` is U²-Net, or U²-Net† (``whole``), cut down."""
     lacking = [name for name in whole if name not in names]
-    heads_alone = all(f"{name}.".startswith(HEADS) for name in lacking)
-    return _is_papers(model) and (heads_alone or bool(getattr(model, "taken", None)))
+    heads_alone = start and all(f"{name}.".startswith(HEADS) for name in lacking)
+    return heads_alone or bool(getattr(model, "taken", None))
 
 
-def _for_design(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor]:
+def _for_design(state: Mapping[str, Tensor], model: SideNet, *, start: bool) -> dict[str, Tensor]:
     """Weights of U²-Net† for a cut of it, of a network with a full stem for one at half size.
 
-    Outputs and a fusion that the model does not have are left out. Other weights stay as they are.
+    With ``start``, outputs and a fusion that the model does not have are left out. Other weights stay
+    as they are.
     """
     adapted = dict(state)
     if (
@@ -281,6 +282,8 @@ def _for_design(state: Mapping[str, Tensor], model: SideNet) -> dict[str, Tensor
         adapted = _cut(adapted, model.taken)
     if model.stem != "full":
         adapted = {key: _widened(key, value, model) for key, value in adapted.items()}
+    if not start:
+        return adapted
     wanted = model.state_dict()
     return {k: value for k, value in adapted.items() if k in wanted or not k.startswith(HEADS)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,7 @@ def expanded(
     can be done.
     """
     path = os.path.expandvars(text)
-    if "$" in path:
+    if re.search(r"\$(\w|\{)", path):
         raise error(
             f"{key} is {text!r}, and that variable is not set in the environment: "
             f"set it, or {instead}"

@@ -245,9 +245,10 @@ def _advice(recipe: Recipe) -> str:
     the prior; a warm start does better with bce alone.
     """
     from_scratch = recipe.model.init is None
+    instead = "" if recipe.model.prior is None else " instead of model.prior"
     losses = recipe.loss.pixel.split("+")
     tips = {
-        "a warm start (model.init)": from_scratch,
+        f"a warm start (model.init{instead})": from_scratch,
         "model.prior 0.02": from_scratch and recipe.model.prior is None,
         "loss.pixel bce+dice": from_scratch and "dice" not in losses,
         "loss.pixel bce": not from_scratch and losses != ["bce"],

@@ -35,6 +35,7 @@ from anomaly_u2net.errors import (
     MissingExtra,
     ModelFileError,
     RecipeError,
+    UnfitWeightsError,
 )
 from anomaly_u2net.files import sha256_file, write_json
 from anomaly_u2net.inference.bundle import SPEC_NAME, ModelSpec, write_spec
@@ -153,7 +154,7 @@ def check_same_weights(out: Path, recipe: Recipe) -> None:
     """Raise `InputError` when the run in ``out`` began from another file than ``model.init`` names.
 
     A recipe names a path, and files change. With no weights there now (a file or package that is
-    gone), or none noted then, there is nothing to compare.
+    gone, a variable that is not set), or none noted then, there is nothing to compare.
     """
     noted = out / ENVIRONMENT
     if not noted.is_file() or not any((out / "checkpoints").glob("*")):
@@ -167,7 +168,7 @@ def check_same_weights(out: Path, recipe: Recipe) -> None:
         ) from error
     try:
         init = init_path(recipe)
-    except MissingExtra:
+    except (MissingExtra, ModelFileError):
         return
     if began is None or init is None or not init.is_file():
         return
@@ -308,7 +309,12 @@ def initialise(model: SideNet, recipe: Recipe, loader: DataLoader[Any]) -> None:
     init = init_path(recipe)
     if init is None:
         return
-    load_weights(model, init)
+    try:
+        load_weights(model, init, start=True)
+    except UnfitWeightsError as error:
+        raise UnfitWeightsError(
+            f"{error}, or start from random weights (model.init=null)"
+        ) from error
     if init.suffix == ".onnx":  # its BatchNorm is folded away: give it statistics again
         batches = (batch.image for batch, _ in zip(loader, range(WARM_START_BATCHES), strict=False))
         reestimate_batchnorm(model, batches)

@@ -48,6 +48,17 @@ def test_only_a_pretrained_backbone_has_them(tmp_path: Path) -> None:
     assert not torch.equal(student.conv1.weight, first)
 
 
+def test_a_file_behind_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
+    with (
+        pytest.raises(
+            ModelFileError, match=r"weights is '\$NO_SUCH_PLACE/a\.pth', and that variable"
+        ),
+        backbones.local_backbone("$NO_SUCH_PLACE/a.pth", "resnet18"),
+    ):
+        pass
+
+
 def test_timm_is_as_before_afterwards(tmp_path: Path) -> None:
     path, before = tmp_path / "weights.pth", registered()
     first = random_weights("resnet18", path)["conv1.weight"]

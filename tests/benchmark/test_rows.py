@@ -40,6 +40,19 @@ def test_each_type_of_each_category_trains_in_turn() -> None:
     )
 
 
+def test_a_type_is_no_other_type_to_test_where_it_only_shows_beside_the_first() -> None:
+    both = {"bent+melt": 4}
+    found = [
+        *images("bolt", "test", good=2, bent=4, **both),
+        *images("pill", "test", good=2, a=3, b=3),
+    ]
+    row = row_splits("hard-each-3", found)
+    assert row.cells == (("pill", "hard-a-3"), ("pill", "hard-b-3"))
+    assert row.left_out == (
+        "bolt, bent: no other type to test", "bolt, bent+melt: no other type to test"
+    )  # fmt: skip
+
+
 def test_types_are_those_that_the_protocol_chooses_from() -> None:
     """Of the training part where that has masks: rust cannot be chosen there, but is tested."""
     row = row_splits("hard-each-3", TRAINED)

@@ -10,10 +10,11 @@ import pytest
 from anomaly_u2net.benchmark import Failed, attempt
 from anomaly_u2net.benchmark.cells import Cell
 from anomaly_u2net.benchmark.run import is_begun
-from anomaly_u2net.errors import InputError, MissingExtra
+from anomaly_u2net.errors import InputError, MissingExtra, ModelFileError
 from anomaly_u2net.files import sha256_file, write_json
 from anomaly_u2net.models import packaged
 from anomaly_u2net.recipe import Recipe
+from anomaly_u2net.training.run import check_settings
 
 
 def test_errors_become_results(caplog: pytest.LogCaptureFixture) -> None:
@@ -63,6 +64,21 @@ def test_a_begun_cell_knows_its_weights(tiny_recipe: Recipe, tmp_path: Path) -> 
     start.unlink()
     write_json(run / "environment.json", {"init_sha256": "0" * 64})
     assert is_begun(run, cell)
+
+
+def test_weights_behind_a_variable_that_is_not_set(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run needs none; a new one says what is not set."""
+    monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
+    recipe = tiny_recipe.with_overrides(["model.init=$NO_SUCH_PLACE/start.pth"])
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.json").write_text("{}")
+    recipe.save(tmp_path / "recipe.yaml")
+    write_json(tmp_path / "environment.json", {"init_sha256": "0" * 64})
+    assert is_begun(tmp_path, Cell("a", recipe))
+    with pytest.raises(ModelFileError, match=r"model\.init is '\$NO_SUCH_PLACE/.*give --init FILE"):
+        check_settings(recipe)
 
 
 def test_weights_of_a_package_that_is_gone(

@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from anomaly_u2net.errors import InputError, ModelFileError
+from anomaly_u2net.errors import InputError, ModelFileError, UnfitWeightsError
 from anomaly_u2net.models import (
     U2Net,
     build_model,
@@ -321,7 +321,10 @@ def test_a_network_with_fewer_outputs_starts_from_the_public_kinds_of_file(
     torch.save(to_authors_keys(source.state_dict(), source), tmp_path / "p.pth")
     for file in (folded_onnx(tmp_path / "p.onnx", source), tmp_path / "p.pth"):
         expected = load_weights(build_model(ModelRecipe(arch=arch)), file).state_dict()
-        found = load_weights(build_model(ModelRecipe(arch=arch, **heads)), file).state_dict()
+        model = build_model(ModelRecipe(arch=arch, **heads))
+        with pytest.raises(UnfitWeightsError):
+            load_weights(model, file)
+        found = load_weights(model, file, start=True).state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in found.items())
 
 

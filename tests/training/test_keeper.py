@@ -30,7 +30,11 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     ("name", "changes", "expected"),
     [
         ("magnetic_tile_small", [], "a lower train.lr"),
-        ("magnetic_tile_scratch", [], "a warm start (model.init) or a lower train.lr"),
+        (
+            "magnetic_tile_scratch",
+            [],
+            "a warm start (model.init instead of model.prior) or a lower train.lr",
+        ),
         (
             "magnetic_tile_small",
             ["loss.pixel=bce+dice", "loss.small_regions=0"],

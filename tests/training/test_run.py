@@ -315,11 +315,9 @@ def test_constant_outputs_are_said_and_noted(
     assert weights["sides.0.bias"].item() == pytest.approx(math.log(0.001 / 0.999), abs=1e-3)
     text = caplog.text
     assert "step 4: constant output of side1, side2, fused" in text
-    # What the recipe has already is not advised, nor weights beside a prior that they would undo.
-    tips = (
-        "a warm start (model.init) or loss.pixel bce+dice or crops around defects (augment.crop) or"
-    )
-    assert f"Try {tips} pasted defects (augment.paste 0.5) or" in text
+    # What the recipe has already is not advised.
+    assert "Try a warm start (model.init instead of model.prior) or loss.pixel bce+dice or" in text
+    assert "model.prior 0.02" not in text
 
 
 @pytest.mark.usefixtures("quick_export")

@@ -8,7 +8,7 @@ from PIL import Image as Pillow
 
 from anomaly_u2net.data.synthesis import textures
 from anomaly_u2net.data.synthesis.textures import FolderTextures, either, like, noise, own, recolour
-from anomaly_u2net.errors import DatasetError
+from anomaly_u2net.errors import DatasetError, RecipeError
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -25,6 +25,16 @@ def folder(tmp_path: Path) -> Path:
     Pillow.fromarray(made[2].astype(np.uint16) * 257).save(tmp_path / "inner" / "c.png")
     (tmp_path / "notes.txt").write_text("no image")
     return tmp_path
+
+
+def test_a_folder_behind_a_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTURES", str(folder))
+    assert len(FolderTextures("$TEXTURES").files) == 3
+    monkeypatch.delenv("TEXTURES")
+    with pytest.raises(
+        RecipeError, match=r"synthesis\.textures is '\$TEXTURES', and .* self or noise"
+    ):
+        FolderTextures("$TEXTURES")
 
 
 def test_pieces_of_a_folder_are_in_the_range_of_images(folder: Path) -> None:
