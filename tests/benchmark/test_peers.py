@@ -231,7 +231,7 @@ def test_a_model_that_takes_batches_of_one(records: list[ImageRecord], tmp_path:
         method = AnomalibMethod(anomalib="EfficientAd", arguments=arguments, size=64, **batch)
         peers().train_peer(method, records, seed=0, out=tmp_path / "out", accelerator="cpu")
 
-    text = r"EfficientAd of anomalib does not take batches of 8 \(.* should be 1\): give the method"
+    text = r"EfficientAd of anomalib does not take batches of 8 \(.* should be 1\): set the method's batch"
     with pytest.raises(InputError, match=text):
         train()
     with pytest.raises(ModelFileError, match="weights for EfficientAd that are not here"):

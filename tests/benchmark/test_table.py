@@ -102,7 +102,7 @@ def test_the_caption_says_what_the_numbers_are(part: str) -> None:
         (
             ["last", "pixel_ap"],
             "test images. The weights of train.select=pixel_ap were chosen on the same images, so "
-            "these numbers are a little high, also beside the others: the test images are for",
+            "these numbers are a little high, compared with the others' too: the test images are for",
         ),
     ],
 )
