@@ -27,12 +27,12 @@ from anomaly_u2net.inference.export import export_onnx
 from anomaly_u2net.models import load_weights, u2netp
 
 #: (height, width) of the canvases → how many images; the last canvas is the file's own.
-CANVASES = {(64, 64): 14, (65, 97): 6, (112, 72): 5, (131, 96): 2, (320, 320): 1}
+CANVASES = {(64, 64): 12, (65, 97): 6, (112, 72): 5, (131, 96): 2, (320, 320): 1}
 #: Most difference of a probability in float64; 5e-14 is measured.
 EXACT = 1e-11
 #: Most difference of a fused probability between two files that one engine runs in float32.
 SAME_ENGINE = 1e-5
-#: The same between torch and ONNX Runtime, on images where that one is within half of it of the truth.
+#: The same between torch and ONNX Runtime, on images where that one is so near the truth itself.
 TWO_ENGINES = 1e-5
 
 
@@ -254,7 +254,7 @@ def test_where_onnx_runtime_is_exact_enough_we_equal_it_directly(canvases: list[
     for c in canvases:
         rounding.append((c.runtime[0].double() - c.truth[0]).abs().amax(dim=(1, 2)))
         apart.append((c.ours[0] - c.runtime[0]).abs().amax(dim=(1, 2)))
-    comparable = torch.cat(apart)[torch.cat(rounding) <= TWO_ENGINES / 2]
+    comparable = torch.cat(apart)[torch.cat(rounding) <= TWO_ENGINES]
     assert len(comparable) >= 20
     assert comparable.max().item() <= TWO_ENGINES
 
