@@ -45,7 +45,6 @@ def benchmark(
     from anomaly_u2net.benchmark import (
         benchmark_without_images,
         check_benchmark,
-        has_cells,
         in_processes,
         lacking_images,
         load_benchmark,
@@ -85,15 +84,7 @@ def benchmark(
         show.print_json([table.to_dict() for table in tables])
     else:
         for table in tables:
-            file = out / table.name / "benchmark.md"
-            if table.name not in lacking:
-                _print(table)
-            else:
-                print(f"{table.name}: {table.rows[0].notes[0]}")
-                if has_cells(file.parent):
-                    print(f"left as it is: {file}, of a call that had them")
-                    continue
-            print(f"written: {file} (and .csv, .tex, .json)")
+            _show(table, out / table.name, lacking=table.name in lacking)
     if not any(row.seeds for table in tables for row in table.rows):
         raise typer.Exit(NOTHING)
 
@@ -106,6 +97,21 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _show(table: BenchmarkTable, folder: Path, *, lacking: bool) -> None:
+    """What came of one file, and where it is written; lacking: its images are not there."""
+    from anomaly_u2net.benchmark import has_cells
+
+    file = folder / "benchmark.md"
+    if not lacking:
+        _print(table)
+    else:
+        print(f"{table.name}: {table.rows[0].notes[0]}")
+        if has_cells(folder):
+            print(f"left as it is: {file}, of a call that had them")
+            return
+    print(f"written: {file} (and .csv, .tex, .json)")
 
 
 def _print(table: BenchmarkTable) -> None:

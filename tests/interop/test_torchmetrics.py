@@ -179,13 +179,15 @@ def test_in_anomalibs_evaluator(tmp_path: Path) -> None:
             gt_label=truth.any(2).any(1),
         )
 
+    seen: list[int] = []
+
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.evaluator = evaluator  # as anomalib's own modules hold it
 
-        def test_step(self, batch: Any, index: int) -> None:
-            pass
+        def test_step(self, batch: Any, index: int) -> None:  # Lightning's hook, no test
+            seen.append(len(batch.gt_mask))
 
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
@@ -193,6 +195,7 @@ def test_in_anomalibs_evaluator(tmp_path: Path) -> None:
     )  # fmt: skip
     batches = torch.utils.data.DataLoader(pairs, batch_size=4, collate_fn=as_batch)
     (logged,) = trainer.test(Module(), batches, verbose=False)
+    assert sum(seen) == len(pairs)
     assert logged["narrow_AUPRO"] == exact.aupro(maps, masks, fpr_limit=0.05)
     assert logged["PixelAUROC"] == exact.pixel_auroc(maps, masks)
     assert logged["ImageAUROC"] == exact.image_auroc(maps.max((1, 2)), masks.any((1, 2)))
