@@ -80,7 +80,7 @@ def class_mean_iou(counts: SegmentationCounts, *, pixels: int) -> float:
     """The mean of the IoU of the defect and that of the background: mIoU of two classes, pooled.
 
     pixels: of all images counted. The background's is TN / (TN + FP + FN). Where it is most of the
-    image, it is near 1 whatever was found, and the mean hardly below 0.5.
+    image, the mean is just under 0.5 for nothing found, and near 0 for everything taken for defect.
     Raises NotComputable when no defect pixel was counted, or no good one.
 
     >>> class_mean_iou(SegmentationCounts(tp=2, fp=1, fn=1), pixels=8)  # 2 of 4, and 4 of 6
