@@ -41,6 +41,16 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         "data: near_copies leave looks before borrow_defects 0.3 moves images to training: choose "
         "the masks by a protocol, as kshot-10",
     ),
+    (
+        {"data": {"validation_fold": "6of5"}},
+        "data.validation_fold: expected one of two folds or more, as 1of5, got '6of5'",
+    ),
+    ({"data": {"validation_fold": "1of1"}}, "as 1of5, got '1of1'"),
+    (
+        {"data": {"validation_fold": "1of5", "validation_fraction": 0.3}},
+        "data: validation_fraction 0.3 and validation_fold 1of5 both say what is held out: leave "
+        "one of them out",
+    ),
     ({"train": {"step": 3}}, "unknown key 'train.step' (did you mean 'steps'?)"),
     ({"data": {"qqq": 3}}, "unknown key 'data.qqq' (known here: root, card, categories,"),
     ({"zzz": 1}, "unknown key 'zzz' (known here: name, seed, data, model,"),
@@ -299,7 +309,8 @@ def test_every_key_is_in_the_digest(key: str) -> None:
         "reduce": "image", "side_target": "native",
         "area": [0.1, 0.2], "aspect": 2, "length": 20, "turn": 5, "side": 0.1, "zoom": 1,
         "window": 0.5, "opacity": 0.5, "threshold": 0.4, "tiles": 4,
-        "protocol": "kshot-10", "near_copies": "leave", "generators": {"scar": 1}, "textures": "noise",
+        "protocol": "kshot-10", "validation_fold": "1of5", "near_copies": "leave",
+        "generators": {"scar": 1}, "textures": "noise",
         "select": "last", "precision": "bf16", "accelerator": "cpu", "image_score": "topk_mean",
     }  # fmt: skip
     last = key.rsplit(".", 1)[-1]

@@ -42,6 +42,7 @@ from anomaly_u2net.data.mask_lists import listed_masks
 from anomaly_u2net.data.splits import (
     Unit,
     check_disjoint,
+    deal,
     hash_rank,
     ranked_name,
     record_hashes,
@@ -320,11 +321,7 @@ def _thirds(own: dict[int, ImageRecord]) -> dict[int, ImageRecord]:
 
 
 def _deal(own: dict[int, ImageRecord], protocol: Protocol, *, seed: int) -> dict[int, ImageRecord]:
-    """The records of one category with one of the folds as test.
-
-    Groups (and images without one) are dealt largest first, equals in random order, each to the
-    fold that has the smallest share of its labels so far.
-    """
+    """The records of one category with one of the folds as test."""
     category = next(iter(own.values())).category
     if any(record.defective and record.split == "train" for record in own.values()):
         raise DatasetError(
@@ -332,21 +329,10 @@ def _deal(own: dict[int, ImageRecord], protocol: Protocol, *, seed: int) -> dict
             "folds, found some: that split is its supervised one; use the protocol full"
         )
     movable = [i for i, record in own.items() if record.split in ("train", "test")]
-    units = sorted(units_of(own, movable, seed=seed), key=lambda unit: -len(unit.indexes))
-    total = sum((unit.labels for unit in units), Counter[str]())
-    folds: list[Counter[str]] = [Counter() for _ in range(FOLDS)]
     sides = own.copy()
-    for unit in units:
-
-        def fullness(fold: int, labels: Counter[str] = unit.labels) -> tuple[float, int, int]:
-            # what the unit adds to the fold's sum of squared shares of each label
-            shares = sum(folds[fold][label] * n / total[label] ** 2 for label, n in labels.items())
-            return shares, folds[fold].total(), fold
-
-        fold = min(range(FOLDS), key=fullness)
-        folds[fold].update(unit.labels)
-        side: Split = "test" if fold == protocol.fold - 1 else "train"
-        sides |= {i: replace(own[i], split=side) for i in unit.indexes}
+    for i, fold in deal(units_of(own, movable, seed=seed), FOLDS).items():
+        side: Split = "test" if fold == protocol.fold else "train"
+        sides[i] = replace(own[i], split=side)
     return sides
 
 

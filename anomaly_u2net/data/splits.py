@@ -18,6 +18,7 @@ from pathlib import Path
 from anomaly_u2net.data.index import few
 from anomaly_u2net.errors import DatasetError, InputError, LeakError
 from anomaly_u2net.files import sha256_file
+from anomaly_u2net.recipe.protocol import Fold
 from anomaly_u2net.types import GOOD, ImageRecord, Split
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def split_records(
     validation_fraction: float,
     seed: int,
     borrow_defects: float = 0.0,
+    validation_fold: Fold | None = None,
 ) -> list[ImageRecord]:
     """Give every record its final split, in the order given.
 
@@ -49,11 +51,15 @@ def split_records(
     calibration (or validation) images keeps those and gives no others. Fractions are of the
     images and met as nearly as whole groups permit; at least one image of each label stays.
 
+    ``validation_fold`` holds out that one of several folds for validation, instead of a fraction and
+    before anything is held out for the thresholds: over all folds each training image is once in it.
+
     A group never straddles two splits, so borrowing takes whole groups, those that already have
     images in training first; test groups with good images are not borrowed.
 
     Raises ``InputError`` for fractions out of range, ``LeakError`` when a group lies in two of the
-    given splits, ``DatasetError`` when good images are in groups too large to hold one out.
+    given splits, ``DatasetError`` when good images are in groups too large to hold one out, and for a
+    fold of a category that has fewer groups, or validation images of its own.
 
     >>> good = [ImageRecord(Path(f"a/train/good/{i}.png"), "a", "train", "good") for i in range(10)]
     >>> split = split_records(good, calibration_fraction=0.2, validation_fraction=0.1, seed=0)
@@ -68,16 +74,38 @@ def split_records(
             _borrow(split, own, share=borrow_defects, seed=seed)
         _check_groups(split, own, given=records)
         come = {split[i].split for i in own}
-        pool = [i for i in own if split[i].split == "train"]
-        total = Counter(split[i].label for i in pool)
-        wanted: tuple[tuple[Split, float], ...] = (
-            ("calibration", calibration_fraction),
-            ("validation", validation_fraction),
-        )
+        total = Counter(split[i].label for i in own if split[i].split == "train")
+        wanted: list[tuple[Split, float]] = [("calibration", calibration_fraction)]
+        if validation_fold is None:
+            wanted.append(("validation", validation_fraction))
+        else:
+            _hold_out_fold(split, own, validation_fold, seed=seed)
         for name, fraction in wanted:
             if name not in come and fraction:
                 _hold_out(split, own, name=name, total=total, fraction=fraction, seed=seed)
     return split
+
+
+def deal(units: Sequence[Unit], folds: int) -> dict[int, int]:
+    """Record index → its fold, 1 to ``folds``: all units dealt, each whole.
+
+    The largest first, equals in the order given, each to the fold that has the smallest share of its
+    labels so far.
+    """
+    total = sum((unit.labels for unit in units), Counter[str]())
+    dealt = [Counter[str]() for _ in range(folds)]
+    found: dict[int, int] = {}
+    for unit in sorted(units, key=lambda unit: -len(unit.indexes)):
+
+        def fullness(fold: int, labels: Counter[str] = unit.labels) -> tuple[float, int, int]:
+            # what the unit adds to the fold's sum of squared shares of each label
+            shares = sum(dealt[fold][label] * n / total[label] ** 2 for label, n in labels.items())
+            return shares, dealt[fold].total(), fold
+
+        fold = min(range(folds), key=fullness)
+        dealt[fold].update(unit.labels)
+        found |= dict.fromkeys(unit.indexes, fold + 1)
+    return found
 
 
 def record_hashes(records: Iterable[ImageRecord]) -> dict[str, Path]:
@@ -199,6 +227,25 @@ def _hold_out(
         )
     for i in (i for unit in chosen for i in unit.indexes):
         split[i] = replace(split[i], split=name)
+
+
+def _hold_out_fold(split: list[ImageRecord], own: list[int], fold: Fold, *, seed: int) -> None:
+    """Move one fold of the training images to validation, in ``split``."""
+    category = split[own[0]].category
+    if any(split[i].split == "validation" for i in own):
+        raise DatasetError(
+            f"category {category!r}: expected no validation images of its own beside "
+            f"data.validation_fold {fold}, found some: leave the key out"
+        )
+    units = units_of(split, [i for i in own if split[i].split == "train"], seed=seed)
+    if len(units) < fold.of:
+        raise DatasetError(
+            f"category {category!r}: expected {fold.of} groups of training images or more for "
+            f"data.validation_fold {fold}, found {len(units)}: choose fewer folds"
+        )
+    for i, number in deal(units, fold.of).items():
+        if number == fold.number:
+            split[i] = replace(split[i], split="validation")
 
 
 def _choose(

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive, expanded
-from anomaly_u2net.recipe.protocol import parse_protocol
+from anomaly_u2net.recipe.protocol import parse_fold, parse_protocol
 from anomaly_u2net.types import STRIDE
 
 
@@ -34,6 +34,11 @@ class DataRecipe(Part):
     validation_fraction: Fraction = Field(
         0.1, description="of train/, held out to choose the model"
     )
+    validation_fold: str | None = Field(
+        None,
+        description="1of5, 2of5 … hold out that fold of train/ instead of validation_fraction: over "
+        "all folds each image once (cross-validation)",
+    )
     borrow_defects: Fraction = Field(
         0.0,
         description="share of each defect type that moves from test/ to training (no masks in train/)",
@@ -44,6 +49,23 @@ class DataRecipe(Part):
     def _protocol_is_known(cls, name: str) -> str:
         parse_protocol(name)
         return name
+
+    @field_validator("validation_fold")
+    @classmethod
+    def _fold_is_one(cls, name: str | None) -> str | None:
+        if name is not None:
+            parse_fold(name)
+        return name
+
+    @model_validator(mode="after")
+    def _validation_is_chosen_in_one_way(self) -> DataRecipe:
+        default = type(self).model_fields["validation_fraction"].default
+        if self.validation_fold is not None and self.validation_fraction != default:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction} and validation_fold "
+                f"{self.validation_fold} both say what is held out: leave one of them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _defects_are_chosen_in_one_way(self) -> DataRecipe:

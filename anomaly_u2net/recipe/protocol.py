@@ -46,3 +46,26 @@ def parse_protocol(text: str) -> Protocol:
                 kind, int(parts.get("shots", 0)), parts.get("label", ""), int(parts.get("fold", 0))
             )
     raise InputError(f"expected a protocol, as {_EXAMPLES}, got {text!r}")
+
+
+class Fold(NamedTuple):
+    """Number ``number`` (from 1) of ``of`` folds."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}of{self.of}"
+
+
+def parse_fold(text: str) -> Fold:
+    """One of several folds by its name; raises ``InputError`` for one that is none.
+
+    >>> parse_fold("2of5")
+    Fold(number=2, of=5)
+    """
+    match = re.fullmatch(r"([1-9]\d*)of([1-9]\d*)", text)
+    fold = Fold(*map(int, match.groups())) if match else None
+    if fold is None or not fold.number <= fold.of or fold.of < 2:
+        raise InputError(f"expected one of two folds or more, as 1of5, got {text!r}")
+    return fold

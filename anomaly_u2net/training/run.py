@@ -50,6 +50,7 @@ from anomaly_u2net.models import (
 from anomaly_u2net.models.packaged import packaged_weights
 from anomaly_u2net.recipe import DataRecipe, Recipe
 from anomaly_u2net.recipe.part import expanded
+from anomaly_u2net.recipe.protocol import parse_fold
 from anomaly_u2net.training.keeper import Clock, Keeper, Progress
 from anomaly_u2net.training.module import TrainingModule
 from anomaly_u2net.training.speed import on_gpu, precision
@@ -201,6 +202,7 @@ def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord
         validation_fraction=data.validation_fraction,
         seed=seed,
         borrow_defects=data.borrow_defects,
+        validation_fold=parse_fold(data.validation_fold) if data.validation_fold else None,
     )
 
 

@@ -17,6 +17,7 @@ from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.data.split_files import read_split, write_split
 from anomaly_u2net.data.splits import check_disjoint, record_hashes, split_records
 from anomaly_u2net.errors import DatasetError, InputError, LeakError
+from anomaly_u2net.recipe.protocol import Fold
 from anomaly_u2net.types import ImageRecord, Split
 
 TENTHS = {"calibration_fraction": 0.2, "validation_fraction": 0.1, "seed": 0}
@@ -221,6 +222,43 @@ def test_a_group_in_training_and_test_is_a_leak() -> None:
         split_records(records, **TENTHS)
     elsewhere = [replace(r, category="nut") if r.split == "test" else r for r in records]
     split_records(elsewhere, **TENTHS)  # a name in another category is another group
+
+
+def test_folds_hold_out_every_training_image_once() -> None:
+    """Groups of three, two labels, a test part: dealt whole and evenly, the test left alone."""
+    records = [
+        replace(record, group=f"{record.label}{i // 3}")
+        for label, count in (("good", 60), ("cut", 15))
+        for i, record in enumerate(images(count, label=label))
+    ] + images(10, split="test")
+    held: Counter[Path] = Counter()
+    for number in range(1, 6):
+        split = split_records(
+            records,
+            calibration_fraction=0.2,
+            validation_fraction=0.1,
+            seed=0,
+            validation_fold=Fold(number, 5),
+        )
+        assert len({(r.group, r.split) for r in split if r.group}) == 25  # no group is parted
+        assert counts(split) == {
+            ("train", "good"): 36, ("train", "cut"): 9,
+            ("validation", "good"): 12, ("validation", "cut"): 3,
+            ("calibration", "good"): 12, ("calibration", "cut"): 3,
+            ("test", "good"): 10,
+        }  # fmt: skip
+        held.update(r.path for r in split if r.split == "validation")
+    assert held == Counter(r.path for r in records if r.split == "train")
+
+
+def test_a_fold_needs_enough_groups_and_no_validation_images() -> None:
+    none = {"calibration_fraction": 0.0, "validation_fraction": 0.0, "seed": 0}
+    records = [replace(r, group=str(i % 3)) for i, r in enumerate(images(9))]
+    with pytest.raises(DatasetError, match="expected 4 groups .* 1of4, found 3: choose fewer folds"):
+        split_records(records, **none, validation_fold=Fold(1, 4))
+    own = images(9) + images(2, split="validation")
+    with pytest.raises(DatasetError, match="no validation images of its own .* leave the key out"):
+        split_records(own, **none, validation_fold=Fold(1, 3))
 
 
 @pytest.mark.parametrize(
