@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomaly_u2net.cli import show
 from anomaly_u2net.cli.options import Json
+from anomaly_u2net.errors import InputError
+
+if TYPE_CHECKING:
+    from anomaly_u2net.recipe import GeneratorParameters
 
 
 def synthesize(
@@ -32,6 +36,14 @@ def synthesize(
             show_default="self and noise by turns",
         ),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A parameter of a generator by its recipe key, e.g. synthesis.scar.length=40.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes other defects.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +56,9 @@ def synthesize(
     from anomaly_u2net.data.synthesis.write import synthesize as write
     from anomaly_u2net.recipe import DEFAULT_WEIGHTS
 
-    records, names = index_dataset(root, card=card), generator or list(DEFAULT_WEIGHTS)
+    names = generator or list(DEFAULT_WEIGHTS)
+    parameters = _parameters(names, overrides or [])
+    records = index_dataset(root, card=card)
     with show.progress() as bar:
         task = bar.add_task("made", total=None, note="")
         written = write(
@@ -53,6 +67,7 @@ def synthesize(
             count=count,
             generators=names,
             textures=textures,
+            parameters=parameters,
             seed=seed,
             on_image=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -63,3 +78,18 @@ def synthesize(
     else:
         rows = [[c, g, str(counts[c, g])] for c, g in found]
         show.print_table(f"made in {out}", ["category", "generator", "images"], rows)
+
+
+def _parameters(generators: list[str], overrides: list[str]) -> GeneratorParameters:
+    """What the generators keep to, with the values of ``--set``."""
+    from anomaly_u2net.recipe import GeneratorParameters, Recipe
+
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        part, _, parameter = key.partition(".")
+        if part != "synthesis" or parameter.split(".")[0] not in GeneratorParameters.model_fields:
+            raise InputError(
+                f"--set {text!r}: expected a parameter of a generator, e.g. synthesis.scar.length=40"
+            )
+    made = {"share": 0.5, "generators": dict.fromkeys(generators, 1)}
+    return Recipe.from_dict({"name": "made", "synthesis": made}).with_overrides(overrides).synthesis

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from anomaly_u2net.data.index import index_dataset
 from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES
@@ -56,11 +57,44 @@ def test_what_is_wrong_is_said(cli: Cli, tiny_data: Path, tmp_path: Path) -> Non
         (["--count", "0"], "expected a count of 1 or more images, got 0"),
         (["--generator", "hole", "--textures", "self"], "changes nothing without the generator"),
         (["--card", "mvtec"], "mvtec_ad"),
+        (
+            ["--set", "train.steps=3"],
+            "expected a parameter of a generator, e.g. synthesis.scar.length",
+        ),
+        (["--set", "synthesis.share=1"], "expected a parameter of a generator"),
+        (["--set", "synthesis.scar.size=3"], "unknown key 'synthesis.scar.size'"),
+        (["--set", "synthesis.scar.turn=200"], "synthesis.scar.turn: Input should be less than or"),
+        (
+            ["--set", "synthesis.scar.turn=5", "--generator", "hole"],
+            "scar changes nothing without the generator scar",
+        ),
     ]:
         code, text, err = cli("data", "synthesize", tiny_data, "--out", out, *options)
         assert (code, text) == (3, "")
         assert message in err
     assert not out.exists()
+
+
+def test_generators_keep_to_the_parameters_that_are_set(cli: Cli, tmp_path: Path) -> None:
+    """Holes are drawn in a window whose side is a share of the image's."""
+    folder = tmp_path / "plate" / "train" / "good"
+    folder.mkdir(parents=True)
+    Pillow.new("RGB", (128, 128), (120, 120, 120)).save(folder / "0.png")
+
+    def sides(out: Path, *options: str) -> list[int]:
+        command = ["data", "synthesize", tmp_path / "plate", "--out", out, "--generator", "hole"]
+        code, _, err = cli(*command, "--count", 3, *options)
+        assert code == 0, err
+        masks = [Pillow.open(path) for path in (out / "plate" / "ground_truth").rglob("*.png")]
+        boxes = [box for mask in masks if (box := mask.getbbox())]
+        return [max(right - left, bottom - top) for left, top, right, bottom in boxes]
+
+    small = sides(tmp_path / "small", "--set", "synthesis.hole.window=0.1")
+    assert len(small) == 3
+    large = sides(tmp_path / "large", "--set", "synthesis.hole.window=1")
+    assert max(small) < min(large), (small, large)
+    about = json.loads((tmp_path / "small" / "made.json").read_text())
+    assert about["parameters"] == {"hole": {"window": [0.1, 0.1]}}
 
 
 def test_the_help_names_every_generator(cli: Cli) -> None:

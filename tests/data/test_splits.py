@@ -254,10 +254,12 @@ def test_folds_hold_out_every_training_image_once() -> None:
 def test_a_fold_needs_enough_groups_and_no_validation_images() -> None:
     none = {"calibration_fraction": 0.0, "validation_fraction": 0.0, "seed": 0}
     records = [replace(r, group=str(i % 3)) for i, r in enumerate(images(9))]
-    with pytest.raises(DatasetError, match="expected 4 groups .* 1of4, found 3: choose fewer folds"):
+    with pytest.raises(
+        DatasetError, match=r"expected 4 groups .* 1of4, found 3: choose fewer folds"
+    ):
         split_records(records, **none, validation_fold=Fold(1, 4))
     own = images(9) + images(2, split="validation")
-    with pytest.raises(DatasetError, match="no validation images of its own .* leave the key out"):
+    with pytest.raises(DatasetError, match=r"no validation images of its own .* leave the key out"):
         split_records(own, **none, validation_fold=Fold(1, 3))
 
 

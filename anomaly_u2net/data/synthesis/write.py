@@ -17,11 +17,16 @@ from PIL import Image as Pillow
 
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.index import GROUPS
-from anomaly_u2net.data.synthesis.make import make_defect
+from anomaly_u2net.data.synthesis.make import DEFAULT, make_defect
 from anomaly_u2net.data.synthesis.scene import Sources, open_sources
 from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.files import folder_aside, write_json
-from anomaly_u2net.recipe import DEFAULT_WEIGHTS, GENERATOR_NAMES, unknown_generator
+from anomaly_u2net.recipe import (
+    DEFAULT_WEIGHTS,
+    GENERATOR_NAMES,
+    GeneratorParameters,
+    unknown_generator,
+)
 from anomaly_u2net.types import GOOD, Image, ImageRecord, Mask
 
 logger = logging.getLogger(__name__)
@@ -51,15 +56,17 @@ def synthesize(
     count: int,
     generators: Sequence[str] = tuple(DEFAULT_WEIGHTS),
     textures: str | None = None,
+    parameters: GeneratorParameters = DEFAULT,
     seed: int = 0,
     on_image: Callable[[int, int], None] | None = None,
 ) -> list[Written]:
     """Write ``count`` made defects of each generator and category to the new folder ``out``.
 
     records: an indexed data set; its good training images get the defects, its training defects are
-    what ``paste`` pastes. The folder can be trained on by itself: ``train/good`` holds copies of the
-    good images, ``train/<generator>`` made ones and ``ground_truth/<generator>`` their masks.
-    ``groups.csv`` puts a made image into the group of the good one below it, so that no split parts
+    what ``paste`` pastes. parameters: what the generators keep to. The folder can be trained on by
+    itself: ``train/good`` holds copies of the good images, ``train/<generator>`` made ones and
+    ``ground_truth/<generator>`` their masks. ``groups.csv`` puts a made image into the group of the
+    good one below it, so that no split parts
     them; ``made.json`` says how it was made. The folder appears whole or not at all; the same
     arguments give the same pixels. ``on_image`` is told (written, in all). A generator whose defects
     the texture hides is given up on with a warning.
@@ -89,7 +96,15 @@ def synthesize(
             begun = len(written)
             for name in generators:
                 rng = np.random.default_rng([seed, crc32(f"{category}/{name}".encode())])
-                made = _made(name, category, good, read=read, sources=sources[category], rng=rng)
+                made = _made(
+                    name,
+                    category,
+                    good,
+                    read=read,
+                    sources=sources[category],
+                    rng=rng,
+                    parameters=parameters,
+                )
                 for number, (index, image, mask) in enumerate(islice(made, count)):
                     written.append(_save(aside, kept[index], name, number, image, mask))
                     if on_image is not None:
@@ -100,7 +115,14 @@ def synthesize(
                     f"{', '.join(generators)}: the texture hides them; try other generators"
                 )
             _write_groups(aside / category, written, [kept[index] for index in good])
-        about = {"generators": list(generators), "count": count, "seed": seed, "textures": textures}
+        changed = parameters.model_dump(mode="json", exclude_defaults=True)
+        about = {
+            "generators": list(generators),
+            "parameters": {name: values for name, values in changed.items() if name in generators},
+            "count": count,
+            "seed": seed,
+            "textures": textures,
+        }
         write_json(aside / ABOUT, {"made": "by data synthesize: no real defects", **about})
     return [replace(one, image=out / one.image, mask=out / one.mask) for one in written]
 
@@ -113,6 +135,7 @@ def _made(
     read: Callable[[int], tuple[Image, Mask]],
     sources: Sources,
     rng: np.random.Generator,
+    parameters: GeneratorParameters,
 ) -> Iterator[tuple[int, Image, Mask]]:
     """(index of the good image, image, mask): all good images in turn, shuffled, over and over.
 
@@ -121,7 +144,9 @@ def _made(
     failed = 0
     while True:
         for index in rng.permutation(good):
-            image, mask = make_defect(read(int(index))[0], {name: 1}, sources=sources, rng=rng)
+            image, mask = make_defect(
+                read(int(index))[0], {name: 1}, sources=sources, rng=rng, parameters=parameters
+            )
             failed = 0 if mask.any() else failed + 1
             if failed == IMAGES:
                 logger.warning(
