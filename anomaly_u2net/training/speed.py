@@ -63,7 +63,7 @@ def on_gpu(settings: TrainRecipe) -> bool:
 def precision(settings: TrainRecipe) -> Literal["fp32", "bf16", "fp16"]:
     """``train.precision``; auto: bf16 where the device multiplies in it, otherwise fp32.
 
-    A GPU that does (not by emulation), or a CPU with AMX; on other CPUs bf16 is slower than fp32.
+    A GPU that does (not by emulation), or a CPU with AMX or AVX-512 BF16; on others bf16 is slower.
     """
     if settings.precision != "auto":
         return settings.precision
@@ -72,5 +72,5 @@ def precision(settings: TrainRecipe) -> Literal["fp32", "bf16", "fp16"]:
     else:
         # An older torch does not say what its processor can: that is fp32.
         capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = bool(capabilities.get("amx_bf16", False))
+        native = any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
     return "bf16" if native else "fp32"

@@ -129,20 +129,22 @@ def test_training_is_channels_last_and_averages_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "gpu_multiplies", "amx", "accelerator", "expected"),
+    ("cuda", "gpu_multiplies", "cpu", "accelerator", "expected"),
     [
-        (False, False, False, "auto", "fp32"),
-        (False, False, True, "auto", "bf16"),
-        (True, True, False, "auto", "bf16"),
-        (True, False, True, "auto", "fp32"),
-        (True, True, False, "cpu", "fp32"),
+        (False, False, {}, "auto", "fp32"),
+        (False, False, {"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "auto", "fp32"),
+        (False, False, {"amx_bf16": True}, "auto", "bf16"),
+        (False, False, {"avx512_bf16": True, "amx_bf16": False}, "auto", "bf16"),
+        (True, True, {}, "auto", "bf16"),
+        (True, False, {"amx_bf16": True}, "auto", "fp32"),
+        (True, True, {}, "cpu", "fp32"),
     ],
 )
 def test_automatic_precision(
     monkeypatch: pytest.MonkeyPatch,
     cuda: bool,
     gpu_multiplies: bool,
-    amx: bool,
+    cpu: dict[str, bool],
     accelerator: str,
     expected: str,
 ) -> None:
@@ -152,7 +154,7 @@ def test_automatic_precision(
         "is_bf16_supported",
         lambda including_emulation: gpu_multiplies or including_emulation,
     )
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
     settings = TrainRecipe(precision="auto", accelerator=accelerator)
     assert precision(settings) == expected
     assert precision(TrainRecipe(precision="fp16")) == "fp16"
