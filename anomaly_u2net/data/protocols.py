@@ -145,7 +145,7 @@ def without_near_copies(
     leave = near_copies(records, groups)
     for category in sorted({record.category for record in leave}):
         own = [record for record in leave if record.category == category]
-        _log_left(category, own, "look like training images")
+        _warn(category, own, "leave the test, because they look like training images")
         tested = Counter(
             r.defective for r in records if r.split == "test" and r.category == category
         )
@@ -166,8 +166,18 @@ def near_copies_grouped(
     """``records`` in the order given, near copies outside the test part in one group.
 
     Groups that share such images become one, by the name of the first: what is held out then
-    parts none of them (`split_records`). Test images keep the groups that they have.
+    parts none of them (`split_records`). Test images keep the groups that they have; how many look like
+    an image on the training side is logged.
     """
+    alike = near_copies(records, groups)
+    for category in sorted({record.category for record in alike}):
+        own = [record for record in alike if record.category == category]
+        _warn(
+            category,
+            own,
+            "look like training images: numbers on them are too good (data.near_copies leave takes "
+            "them out)",
+        )
     rest = [i for i, record in enumerate(records) if record.split != "test"]
     first: dict[tuple[str, str, str], int] = {}
     pairs = []
@@ -340,16 +350,18 @@ def _without_shared_groups(sides: dict[int, ImageRecord], category: str) -> dict
     """``sides`` without the test images whose group is on the other side as well."""
     groups = {r.group for r in sides.values() if r.split != "test"} - {None}
     leave = {i for i, r in sides.items() if r.split == "test" and r.group in groups}
-    _log_left(category, [sides[i] for i in leave], "are of a group on the training side")
+    shared = "leave the test, because they are of a group on the training side"
+    _warn(category, [sides[i] for i in leave], shared)
     return {i: record for i, record in sides.items() if i not in leave}
 
 
-def _log_left(category: str, leave: Sequence[ImageRecord], why: str) -> None:
-    if leave:
-        defective = sum(record.defective for record in leave)
+def _warn(category: str, tests: Sequence[ImageRecord], what: str) -> None:
+    """Say what happens to these test images, if there are any."""
+    if tests:
+        defective = sum(record.defective for record in tests)
         logger.warning(
-            "category %r: %d good and %d defective test images leave the test, because they %s",
-            *(category, len(leave) - defective, defective, why),
+            "category %r: %d good and %d defective test images %s",
+            *(category, len(tests) - defective, defective, what),
         )
 
 

@@ -276,13 +276,15 @@ def test_near_copies_of_what_trains_leave_the_test_by_their_looks(
     assert sides(kept) | {("test", "hole"): 2} == sides(split) | left
 
 
-def test_looks_join_given_groups_outside_the_test() -> None:
+def test_looks_join_given_groups_outside_the_test(caplog: pytest.LogCaptureFixture) -> None:
     first, second = images(2, group="a"), [replace(r, label="good") for r in images(4)[2:]]
     other = [replace(r, category="nut") for r in images(1, group="a")]
     tested = images(3, "good", "test", group="t")
     records = [*tested, *second, *first, *other]
     looks = {second[0].path: 0, first[1].path: 0, tested[0].path: 0}
-    found = near_copies_grouped(records, looks)
+    with caplog.at_level(logging.WARNING):
+        found = near_copies_grouped(records, looks)
+    assert "'bolt': 1 good and 0 defective test images look like training images" in caplog.text
     assert [(r.path, r.split) for r in found] == [(r.path, r.split) for r in records]
     assert [r.group for r in found] == ["t", "t", "t", "a", None, "a", "a", "a"]
     alone = near_copies_grouped(second, dict.fromkeys([r.path for r in second], 3))
