@@ -48,8 +48,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"data": {"validation_fold": "1of1"}}, "as 1of5, got '1of1'"),
     (
         {"data": {"validation_fold": "1of5", "validation_fraction": 0.3}},
-        "data: validation_fraction 0.3 and validation_fold 1of5 both say what is held out: leave "
-        "one of them out",
+        "data: validation_fraction 0.3 and validation_fold 1of5 both say what is held out: set "
+        "validation_fraction to 0.1, its default, or validation_fold to null",
     ),
     ({"train": {"step": 3}}, "unknown key 'train.step' (did you mean 'steps'?)"),
     ({"data": {"qqq": 3}}, "unknown key 'data.qqq' (known here: root, card, categories,"),
@@ -360,6 +360,14 @@ def test_parameters_of_generators_are_in_the_digest_only_where_they_are_set() ->
     assert dumped["hole"] == {"window": [1.0, 1.0], "opacity": [0.4, 1.0]}
     assert "crack" not in dumped
     assert Recipe.from_dict(yaml.safe_load(set_.to_yaml())) == set_
+
+
+def test_a_fold_is_in_the_digest_only_where_there_is_one() -> None:
+    plain = made()
+    assert "validation_fold" not in plain.to_dict()["data"]
+    assert made(data={"validation_fold": None}).digest == plain.digest
+    folded = plain.with_overrides(["data.validation_fold=2of4"])
+    assert Recipe.from_dict(yaml.safe_load(folded.to_yaml())).data.validation_fold == "2of4"
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:

@@ -93,10 +93,15 @@ def _check_data(cell: Cell) -> None:
     records = split_data(cell.recipe)
     measured = {r.category for r in records if r.split == SPLIT and r.defective}
     if without := sorted({r.category for r in records} - measured):
+        data = cell.recipe.data
+        held = (
+            f"data.validation_fraction {data.validation_fraction}: raise it"
+            if data.validation_fold is None
+            else f"data.validation_fold {data.validation_fold}: choose fewer folds"
+        )
         raise DatasetError(
             "expected validation images with defects in every category, to measure the designs "
-            f"on, found none of {few(without)} with data.validation_fraction "
-            f"{cell.recipe.data.validation_fraction}: raise it"
+            f"on, found none of {few(without)} with {held}"
         )
 
 

@@ -89,10 +89,10 @@ def is_begun(folder: Path, cell: Cell) -> bool:
         found.append(run_recipe(folder).digest)
     if is_finished(folder):
         found.append(read_spec(folder).recipe_hash)
-    if any(digest != cell.recipe.digest for digest in found):
+    if others := [digest for digest in found if digest != cell.recipe.digest]:
         raise InputError(
             f"{folder} holds a run of another recipe: expected {cell.recipe.digest[:12]}, found "
-            f"{found[0][:12]}: give another --out, or remove that folder"
+            f"{others[0][:12]}: give another --out, or remove that folder"
         )
     check_same_weights(folder, cell.recipe)
     return begun

@@ -57,7 +57,7 @@ def synthesize(
     from anomaly_u2net.recipe import DEFAULT_WEIGHTS
 
     names = generator or list(DEFAULT_WEIGHTS)
-    parameters = _parameters(names, overrides or [])
+    parameters = _parameters(overrides or [])
     records = index_dataset(root, card=card)
     with show.progress() as bar:
         task = bar.add_task("made", total=None, note="")
@@ -80,16 +80,29 @@ def synthesize(
         show.print_table(f"made in {out}", ["category", "generator", "images"], rows)
 
 
-def _parameters(generators: list[str], overrides: list[str]) -> GeneratorParameters:
-    """What the generators keep to, with the values of ``--set``."""
+def _parameters(overrides: list[str]) -> GeneratorParameters:
+    """What the generators keep to: the defaults, but for the values of ``--set``."""
     from anomaly_u2net.recipe import GeneratorParameters, Recipe
+    from anomaly_u2net.recipe.part import hint
 
+    known = GeneratorParameters.model_fields
+    names = set()
     for text in overrides:
-        key = text.partition("=")[0].strip()
-        part, _, parameter = key.partition(".")
-        if part != "synthesis" or parameter.split(".")[0] not in GeneratorParameters.model_fields:
+        key, equals, _ = text.partition("=")
+        part, *rest = key.strip().split(".")
+        if part != "synthesis" or len(rest) != 2 or not equals:
             raise InputError(
-                f"--set {text!r}: expected a parameter of a generator, e.g. synthesis.scar.length=40"
+                f"--set {text!r}: expected synthesis.GENERATOR.PARAMETER=VALUE, e.g. "
+                "synthesis.scar.length=40"
             )
-    made = {"share": 0.5, "generators": dict.fromkeys(generators, 1)}
-    return Recipe.from_dict({"name": "made", "synthesis": made}).with_overrides(overrides).synthesis
+        if rest[0] not in known:
+            raise InputError(
+                f"--set {text!r}: expected a generator with parameters, got {rest[0]!r}"
+                f"{hint(rest[0], known)}"
+            )
+        names.add(rest[0])
+    if not names:
+        return GeneratorParameters()
+    made = {"share": 0.5, "generators": dict.fromkeys(names, 1)}
+    recipe = Recipe.from_dict({"name": "made", "synthesis": made}).with_overrides(overrides)
+    return GeneratorParameters(**{name: getattr(recipe.synthesis, name) for name in names})

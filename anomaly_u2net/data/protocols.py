@@ -145,7 +145,7 @@ def without_near_copies(
     leave = near_copies(records, groups)
     for category in sorted({record.category for record in leave}):
         own = [record for record in leave if record.category == category]
-        _warn(category, own, "leave the test, because they look like training images")
+        _log_tests(category, own, "leave the test, because they look like training images")
         tested = Counter(
             r.defective for r in records if r.split == "test" and r.category == category
         )
@@ -160,24 +160,25 @@ def without_near_copies(
     return [record for record in records if record.path not in gone]
 
 
+def warn_of_near_copies(records: Iterable[ImageRecord], groups: Mapping[Path, int]) -> None:
+    """Log how many test images are `near_copies`; ``records`` as they are trained with."""
+    alike = near_copies(records, groups)
+    for category in sorted({record.category for record in alike}):
+        _log_tests(
+            category,
+            [record for record in alike if record.category == category],
+            "look like training images: numbers on them may be too good",
+        )
+
+
 def near_copies_grouped(
     records: Sequence[ImageRecord], groups: Mapping[Path, int]
 ) -> list[ImageRecord]:
     """``records`` in the order given, near copies outside the test part in one group.
 
     Groups that share such images become one, by the name of the first: what is held out then
-    parts none of them (`split_records`). Test images keep the groups that they have; how many look like
-    an image on the training side is logged.
+    parts none of them (`split_records`). Test images keep the groups that they have.
     """
-    alike = near_copies(records, groups)
-    for category in sorted({record.category for record in alike}):
-        own = [record for record in alike if record.category == category]
-        _warn(
-            category,
-            own,
-            "look like training images: numbers on them are too good (data.near_copies leave takes "
-            "them out)",
-        )
     rest = [i for i, record in enumerate(records) if record.split != "test"]
     first: dict[tuple[str, str, str], int] = {}
     pairs = []
@@ -351,11 +352,11 @@ def _without_shared_groups(sides: dict[int, ImageRecord], category: str) -> dict
     groups = {r.group for r in sides.values() if r.split != "test"} - {None}
     leave = {i for i, r in sides.items() if r.split == "test" and r.group in groups}
     shared = "leave the test, because they are of a group on the training side"
-    _warn(category, [sides[i] for i in leave], shared)
+    _log_tests(category, [sides[i] for i in leave], shared)
     return {i: record for i, record in sides.items() if i not in leave}
 
 
-def _warn(category: str, tests: Sequence[ImageRecord], what: str) -> None:
+def _log_tests(category: str, tests: Sequence[ImageRecord], what: str) -> None:
     """Say what happens to these test images, if there are any."""
     if tests:
         defective = sum(record.defective for record in tests)

@@ -49,7 +49,8 @@ def split_records(
     ``calibration_fraction`` and ``validation_fraction`` of the training images, of each label
     alike, are held out for the thresholds and for choosing the model. A category that comes with
     calibration (or validation) images keeps those and gives no others. Fractions are of the
-    images and met as nearly as whole groups permit; at least one image of each label stays.
+    images and met as nearly as whole groups permit; at least one image of each label stays, unless a
+    fold has them all.
 
     ``validation_fold`` holds out that one of several folds for validation, instead of a fraction and
     before anything is held out for the thresholds: over all folds each training image is once in it.
@@ -59,13 +60,16 @@ def split_records(
 
     Raises ``InputError`` for fractions out of range, ``LeakError`` when a group lies in two of the
     given splits, ``DatasetError`` when good images are in groups too large to hold one out, and for a
-    fold of a category that has fewer groups, or validation images of its own.
+    fold of too few groups.
 
     >>> good = [ImageRecord(Path(f"a/train/good/{i}.png"), "a", "train", "good") for i in range(10)]
     >>> split = split_records(good, calibration_fraction=0.2, validation_fraction=0.1, seed=0)
     >>> sorted(Counter(record.split for record in split).items())
     [('calibration', 2), ('train', 7), ('validation', 1)]
     """
+    if validation_fold is not None:
+        _check_fold(validation_fold)
+        validation_fraction = 1 / validation_fold.of
     _check_fractions(calibration_fraction, validation_fraction, borrow_defects)
     split = list(records)
     for category in sorted({record.category for record in records}):
@@ -91,6 +95,9 @@ def deal(units: Sequence[Unit], folds: int) -> dict[int, int]:
 
     The largest first, equals in the order given, each to the fold that has the smallest share of its
     labels so far.
+
+    >>> deal([Unit(str(i), (i,), Counter(["cut"])) for i in range(3)], 2)
+    {0: 1, 1: 2, 2: 1}
     """
     total = sum((unit.labels for unit in units), Counter[str]())
     dealt = [Counter[str]() for _ in range(folds)]
@@ -165,6 +172,11 @@ def _check_fractions(calibration: float, validation: float, borrow: float) -> No
             )
 
 
+def _check_fold(fold: Fold) -> None:
+    if not (fold.of >= 2 and 1 <= fold.number <= fold.of):
+        raise InputError(f"validation_fold: expected one of two folds or more, got {fold}")
+
+
 def units_of(
     split: Sequence[ImageRecord] | Mapping[int, ImageRecord], indexes: Iterable[int], *, seed: int
 ) -> list[Unit]:
@@ -232,18 +244,30 @@ def _hold_out(
 def _hold_out_fold(split: list[ImageRecord], own: list[int], fold: Fold, *, seed: int) -> None:
     """Move one fold of the training images to validation, in ``split``."""
     category = split[own[0]].category
-    if any(split[i].split == "validation" for i in own):
-        raise DatasetError(
-            f"category {category!r}: expected no validation images of its own beside "
-            f"data.validation_fold {fold}, found some: leave the key out"
-        )
     units = units_of(split, [i for i in own if split[i].split == "train"], seed=seed)
-    if len(units) < fold.of:
+    if units and len(units) < fold.of:
         raise DatasetError(
-            f"category {category!r}: expected {fold.of} groups of training images or more for "
-            f"data.validation_fold {fold}, found {len(units)}: choose fewer folds"
+            f"category {category!r}: expected {fold.of} groups of training images, or images without "
+            f"one, for data.validation_fold {fold}, found {len(units)}: choose fewer folds"
         )
-    for i, number in deal(units, fold.of).items():
+    dealt = deal(units, fold.of)
+    held = Counter(split[i].label for i, number in dealt.items() if number == fold.number)
+    total = Counter(split[i].label for i in dealt)
+    gone = [label for label in sorted(held) if held[label] == total[label]]
+    kinds = {label == GOOD for label in total}
+    if lost := kinds - {label == GOOD for label in total if label not in gone}:
+        what = "good" if True in lost else "defect"
+        raise DatasetError(
+            f"category {category!r}: expected {what} images in training beside data.validation_fold "
+            f"{fold}, but the fold has them all: they are in too few groups to be dealt; train without "
+            "folds, or leave the category out"
+        )
+    if gone:
+        logger.warning(
+            "category %r: data.validation_fold %s holds out all images of %s",
+            *(category, fold, ", ".join(gone)),
+        )
+    for i, number in dealt.items():
         if number == fold.number:
             split[i] = replace(split[i], split="validation")
 

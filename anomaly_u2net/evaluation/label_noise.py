@@ -27,8 +27,8 @@ from anomaly_u2net.visual import panel
 Kind: TypeAlias = Literal["missed_mask", "unseen_defect", "more_than_marked"]
 
 #: What of a run is its models' opinion on new images. Test images are left out: a test set that was
-#: cleaned by a model favours that model. Only of a fold is the test judged too: over the folds it is
-#: every image once, so there is no other.
+#: cleaned by a model favours that model. Only of a protocol's fold (full-fold1of5) is the test judged
+#: too: over the folds it is every image once, so there is no other.
 HELD_OUT: tuple[Split, ...] = ("validation", "calibration")
 #: A peak is the highest mean of so many pixels squared: one pixel is no opinion.
 PEAK = 5
@@ -151,7 +151,8 @@ def label_doubts(
     if not judged:
         raise DatasetError(
             "no image to judge labels on: expected runs that held images out of training (split "
-            "validation or calibration in split.csv); train with data.validation_fraction above 0"
+            "validation or calibration in split.csv); train with data.validation_fraction above 0, or with "
+            "data.validation_fold"
         )
     doubts = [
         Doubt(judged[path], kind, sum(own) / len(own), tuple(own), tuple(judges[path]))
@@ -165,7 +166,7 @@ def label_doubts(
 
 def held_out(run: str | Path, *, root: str | Path | None = None) -> list[ImageRecord]:
     """The images that a run neither trained on nor tests; of a fold (``full-fold1of5``) its test too."""
-    splits: tuple[Split, ...] = (*HELD_OUT, "test") if _is_fold(run) else HELD_OUT
+    splits: tuple[Split, ...] = (*HELD_OUT, "test") if _is_protocol_fold(run) else HELD_OUT
     category = _one_category(run, root)
     if root is None or category is None:
         return [r for split in splits for r in run_records(run, split, data_root=root)]
@@ -182,7 +183,7 @@ def held_out(run: str | Path, *, root: str | Path | None = None) -> list[ImageRe
     return [replace(r, path=here(r.path), mask=here(r.mask) if r.mask else None) for r in held]
 
 
-def _is_fold(run: str | Path) -> bool:
+def _is_protocol_fold(run: str | Path) -> bool:
     return parse_protocol(run_recipe(run).data.protocol).kind == "fold"
 
 
@@ -202,7 +203,7 @@ def _one_category(run: str | Path, root: str | Path | None) -> str | None:
 
 def _training_files(run: str | Path, root: str | Path | None) -> set[str]:
     """What a run, or another seed or fold of it, trains on: all that may be judged."""
-    fold, one = _is_fold(run), _one_category(run, root)
+    fold, one = _is_protocol_fold(run), _one_category(run, root)
     return {
         file
         for file, category, split in listed_files(Path(run) / "split.csv")

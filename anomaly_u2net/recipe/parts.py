@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from anomaly_u2net.errors import RecipeError
 from anomaly_u2net.recipe.part import Fraction, OpenFraction, Part, Positive, expanded
@@ -36,8 +42,8 @@ class DataRecipe(Part):
     )
     validation_fold: str | None = Field(
         None,
-        description="1of5, 2of5 … hold out that fold of train/ instead of validation_fraction: over "
-        "all folds each image once (cross-validation)",
+        description="1of5, 2of5 … hold out that fold of the training part instead of "
+        "validation_fraction: over all folds each image once (cross-validation)",
     )
     borrow_defects: Fraction = Field(
         0.0,
@@ -52,7 +58,7 @@ class DataRecipe(Part):
 
     @field_validator("validation_fold")
     @classmethod
-    def _fold_is_one(cls, name: str | None) -> str | None:
+    def _validation_fold_is_known(cls, name: str | None) -> str | None:
         if name is not None:
             parse_fold(name)
         return name
@@ -63,7 +69,8 @@ class DataRecipe(Part):
         if self.validation_fold is not None and self.validation_fraction != default:
             raise ValueError(
                 f"validation_fraction {self.validation_fraction} and validation_fold "
-                f"{self.validation_fold} both say what is held out: leave one of them out"
+                f"{self.validation_fold} both say what is held out: set validation_fraction to "
+                f"{default}, its default, or validation_fold to null"
             )
         return self
 
@@ -80,6 +87,14 @@ class DataRecipe(Part):
                 "to training: choose the masks by a protocol, as kshot-10"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_fold(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a recipe without one is written as before there were any: one digest."""
+        found: dict[str, Any] = dump(self)
+        if self.validation_fold is None:
+            del found["validation_fold"]
+        return found
 
     def folder(self) -> Path:
         """``root`` with ``~`` and ``$VARIABLES`` expanded; raises `RecipeError` if unset."""

@@ -1,4 +1,4 @@
-"""How a recipe names the protocol by which its training images are chosen."""
+"""How a recipe names the protocol by which its training images are chosen, and a fold of them."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from anomaly_u2net.data.index import check_trainable, index_dataset
 from anomaly_u2net.data.protocols import (
     near_copies_grouped,
     split_by_protocol,
+    warn_of_near_copies,
     without_near_copies,
 )
 from anomaly_u2net.data.split_files import training_hashes, write_split
@@ -104,8 +105,8 @@ def train(
     if recipe.train.select != "last" and not any(r.defective for r in parts["validation"]):
         logger.warning(
             "train.select %s needs defect images in the validation part, and there are none: the "
-            "last weights are kept. Raise data.validation_fraction, or set train.select last (with "
-            "made defects only: that one)",
+            "last weights are kept. Raise data.validation_fraction (or choose fewer folds), or set "
+            "train.select last (with made defects only: that one)",
             recipe.train.select,
         )
     seed_everything(recipe.seed, verbose=False)
@@ -191,12 +192,12 @@ def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord
     """The images of ``data`` under ``root``, each with its split, whoever trains on them."""
     found = index_dataset(root, card=data.card, categories=data.categories)
     split = split_by_protocol(found, data.protocol, seed=seed)
-    if data.near_copies != "keep":
-        groups = picture_groups(found)
-        if data.near_copies == "leave":
-            split = without_near_copies(split, groups)
+    groups = {} if data.near_copies == "keep" else picture_groups(found)
+    if data.near_copies == "leave":
+        split = without_near_copies(split, groups)
+    if groups:
         split = near_copies_grouped(split, groups)
-    return split_records(
+    records = split_records(
         split,
         calibration_fraction=data.calibration_fraction,
         validation_fraction=data.validation_fraction,
@@ -204,6 +205,8 @@ def data_records(data: DataRecipe, root: Path, *, seed: int) -> list[ImageRecord
         borrow_defects=data.borrow_defects,
         validation_fold=parse_fold(data.validation_fold) if data.validation_fold else None,
     )
+    warn_of_near_copies(records, groups)
+    return records
 
 
 def _prepare_folder(

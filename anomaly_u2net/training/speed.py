@@ -63,7 +63,7 @@ def on_gpu(settings: TrainRecipe) -> bool:
 def precision(settings: TrainRecipe) -> Literal["fp32", "bf16", "fp16"]:
     """``train.precision``; auto: bf16 where the device multiplies in it, otherwise fp32.
 
-    A GPU that does (not by emulation), or a CPU with AMX or AVX-512 BF16; on others bf16 is slower.
+    A GPU that does (not by emulation), or a CPU with AMX or AVX-512 BF16; otherwise fp32.
     """
     if settings.precision != "auto":
         return settings.precision

@@ -41,7 +41,7 @@ from peak import PeakBytes
 
 CROP, BATCH = 160, 4
 #: Steps that losses are compared over. In float64 the first few may be that far apart, relatively:
-#: what rounding makes of two equal loops grows tenfold a step (1e-8 after five, where it was worst).
+#: rounding drives two equal loops apart by up to ten times a step (1e-8 after five, at worst).
 #: In float32 Adam turns the rounding of gradients near 0 into whole steps: no bar, only the number.
 LOSS_STEPS, SAME_STEPS, LOSS_TOLERANCE = 20, 5, 1e-6
 #: Of a step of this recipe, as it is shipped and with its quick network, a batch may take that much.

@@ -59,14 +59,17 @@ def test_what_is_wrong_is_said(cli: Cli, tiny_data: Path, tmp_path: Path) -> Non
         (["--card", "mvtec"], "mvtec_ad"),
         (
             ["--set", "train.steps=3"],
-            "expected a parameter of a generator, e.g. synthesis.scar.length",
+            "'train.steps=3': expected synthesis.GENERATOR.PARAMETER=VALUE",
         ),
-        (["--set", "synthesis.share=1"], "expected a parameter of a generator"),
+        (["--set", "synthesis.share=1"], "expected synthesis.GENERATOR.PARAMETER=VALUE, e.g."),
+        (["--set", "synthesis.scar"], "expected synthesis.GENERATOR.PARAMETER=VALUE, e.g."),
+        (["--set", "synthesis.scarr.turn=5"], "got 'scarr' (did you mean 'scar'?)"),
+        (["--set", "synthesis.paste.turn=5"], "expected a generator with parameters, got 'paste'"),
         (["--set", "synthesis.scar.size=3"], "unknown key 'synthesis.scar.size'"),
         (["--set", "synthesis.scar.turn=200"], "synthesis.scar.turn: Input should be less than or"),
         (
             ["--set", "synthesis.scar.turn=5", "--generator", "hole"],
-            "scar changes nothing without the generator scar",
+            "the parameters of scar change nothing without that generator (named: hole)",
         ),
     ]:
         code, text, err = cli("data", "synthesize", tiny_data, "--out", out, *options)

@@ -20,6 +20,7 @@ from anomaly_u2net.data.protocols import (
     near_copies_grouped,
     split_by_protocol,
     split_hash,
+    warn_of_near_copies,
     without_near_copies,
 )
 from anomaly_u2net.data.splits import split_records
@@ -271,20 +272,24 @@ def test_near_copies_of_what_trains_leave_the_test_by_their_looks(
     with caplog.at_level(logging.WARNING):
         kept = without_near_copies(split, looks)
     assert "2 good and 4 defective test images leave the test, because they look" in caplog.text
+    caplog.clear()
+    warn_of_near_copies(split, looks)
+    assert "'bolt': 2 good and 4 defective test images look like training images" in caplog.text
+    caplog.clear()
+    warn_of_near_copies(kept, looks)
+    assert caplog.text == ""
     assert near_copies(kept, looks) == []
     left = {("test", "good"): 4, ("test", "dent"): 4}
     assert sides(kept) | {("test", "hole"): 2} == sides(split) | left
 
 
-def test_looks_join_given_groups_outside_the_test(caplog: pytest.LogCaptureFixture) -> None:
+def test_looks_join_given_groups_outside_the_test() -> None:
     first, second = images(2, group="a"), [replace(r, label="good") for r in images(4)[2:]]
     other = [replace(r, category="nut") for r in images(1, group="a")]
     tested = images(3, "good", "test", group="t")
     records = [*tested, *second, *first, *other]
     looks = {second[0].path: 0, first[1].path: 0, tested[0].path: 0}
-    with caplog.at_level(logging.WARNING):
-        found = near_copies_grouped(records, looks)
-    assert "'bolt': 1 good and 0 defective test images look like training images" in caplog.text
+    found = near_copies_grouped(records, looks)
     assert [(r.path, r.split) for r in found] == [(r.path, r.split) for r in records]
     assert [r.group for r in found] == ["t", "t", "t", "a", None, "a", "a", "a"]
     alone = near_copies_grouped(second, dict.fromkeys([r.path for r in second], 3))

@@ -224,6 +224,20 @@ def test_a_group_in_training_and_test_is_a_leak() -> None:
     split_records(elsewhere, **TENTHS)  # a name in another category is another group
 
 
+@pytest.mark.parametrize("fold", [Fold(6, 5), Fold(0, 5), Fold(1, 1)])
+def test_folds_that_there_are_not(fold: Fold) -> None:
+    with pytest.raises(InputError, match=f"validation_fold: expected one of two .*, got {fold}"):
+        split_records(images(9), **TENTHS, validation_fold=fold)
+
+
+def test_a_fold_and_the_calibration_part_leave_something_to_train_on() -> None:
+    wrong = {"calibration_fraction": 0.6, "validation_fraction": 0.1, "seed": 0}
+    with pytest.raises(
+        InputError, match=r"calibration_fraction \+ validation_fraction: .* got 1\.1"
+    ):
+        split_records(images(9), **wrong, validation_fold=Fold(1, 2))
+
+
 def test_folds_hold_out_every_training_image_once() -> None:
     """Groups of three, two labels, a test part: dealt whole and evenly, the test left alone."""
     records = [
@@ -251,16 +265,43 @@ def test_folds_hold_out_every_training_image_once() -> None:
     assert held == Counter(r.path for r in records if r.split == "train")
 
 
-def test_a_fold_needs_enough_groups_and_no_validation_images() -> None:
+def test_folds_of_several_categories_are_dealt_apart() -> None:
+    """Each category of three folds, whatever lies beside it, and calibration images that it came with."""
+    bolts = images(9) + images(3, label="cut") + images(4, split="calibration")
+    nuts = images(6, category="nut") + images(6, label="dent", category="nut")
+    options = {**TENTHS, "validation_fold": Fold(2, 3)}
+    both, alone = split_records(bolts + nuts, **options), split_records(bolts, **options)
+    assert both[: len(bolts)] == alone
+    assert counts(alone) == {
+        ("train", "good"): 6, ("train", "cut"): 2, ("validation", "good"): 3,
+        ("validation", "cut"): 1, ("calibration", "good"): 4,
+    }  # fmt: skip
+    assert counts(both[len(bolts) :])["validation", "dent"] == 2
+
+
+def test_a_fold_must_leave_what_is_trained_on(caplog: pytest.LogCaptureFixture) -> None:
     none = {"calibration_fraction": 0.0, "validation_fraction": 0.0, "seed": 0}
     records = [replace(r, group=str(i % 3)) for i, r in enumerate(images(9))]
-    with pytest.raises(
-        DatasetError, match=r"expected 4 groups .* 1of4, found 3: choose fewer folds"
-    ):
+    few = r"expected 4 groups of training images, or .* 1of4, found 3: choose fewer folds"
+    with pytest.raises(DatasetError, match=few):
         split_records(records, **none, validation_fold=Fold(1, 4))
-    own = images(9) + images(2, split="validation")
-    with pytest.raises(DatasetError, match=r"no validation images of its own .* leave the key out"):
-        split_records(own, **none, validation_fold=Fold(1, 3))
+    one = [*images(9), *images(1, label="cut")]
+    refused = []
+    for number in (1, 2, 3):
+        try:
+            split_records(one, **none, validation_fold=Fold(number, 3))
+        except DatasetError as error:
+            refused.append(str(error))
+    [text] = refused  # the one fold that is dealt the one defect
+    assert "expected defect images in training beside data.validation_fold" in text
+    rare = [*one, *images(6, label="dent")]
+    for number in (1, 2, 3):
+        caplog.clear()
+        split = split_records(rare, **none, validation_fold=Fold(number, 3))
+        gone = counts(split).get(("validation", "cut"), 0) == 1
+        assert ("holds out all images of cut" in caplog.text) == gone
+    tests = images(3, split="test")
+    assert split_records(tests, **none, validation_fold=Fold(1, 3)) == tests
 
 
 @pytest.mark.parametrize(

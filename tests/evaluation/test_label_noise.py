@@ -28,6 +28,7 @@ from anomaly_u2net.evaluation.runs import run_recipe, run_records
 from anomaly_u2net.files import sha256_file
 from anomaly_u2net.recipe import Recipe
 from anomaly_u2net.training import train
+from anomaly_u2net.training.run import split_data
 from anomaly_u2net.types import ImageRecord
 
 
@@ -154,6 +155,25 @@ def test_of_folds_every_image_is_judged_once(
     judged = Counter(record.path for run in runs for record in held_out(run, root=own_data))
     assert judged.keys() == {record.path for record in records}
     assert {judged[r.path] for r in records if r.split != "calibration"} == {1}
+
+
+def test_cross_validation_judges_every_training_image_once(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    plain = run_recipe(tiny_run).with_overrides(
+        ["data.validation_fraction=0.1", "data.calibration_fraction=0"]
+    )
+    runs = []
+    for fold in range(1, 4):
+        run = Path(shutil.copytree(tiny_run, tmp_path / f"fold{fold}"))
+        recipe = plain.with_overrides([f"data.validation_fold={fold}of3"])
+        recipe.save(run / "recipe.yaml")
+        write_split(run / "split.csv", split_data(recipe), root=tiny_data)
+        runs.append(run)
+    judged = Counter(record.path for run in runs for record in held_out(run))
+    assert {judged[r.path] for r in index_dataset(tiny_data) if r.split == "train"} == {1}
+    numbers = label_doubts(runs).findings()[0].numbers
+    assert numbers["judged"] == numbers["images"] == 42
 
 
 def test_without_held_out_images(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_training_is_channels_last_and_averages_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "gpu_multiplies", "cpu", "accelerator", "expected"),
+    ("cuda", "gpu_multiplies", "capabilities", "accelerator", "expected"),
     [
         (False, False, {}, "auto", "fp32"),
         (False, False, {"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "auto", "fp32"),
@@ -144,7 +144,7 @@ def test_automatic_precision(
     monkeypatch: pytest.MonkeyPatch,
     cuda: bool,
     gpu_multiplies: bool,
-    cpu: dict[str, bool],
+    capabilities: dict[str, bool],
     accelerator: str,
     expected: str,
 ) -> None:
@@ -154,7 +154,7 @@ def test_automatic_precision(
         "is_bf16_supported",
         lambda including_emulation: gpu_multiplies or including_emulation,
     )
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     settings = TrainRecipe(precision="auto", accelerator=accelerator)
     assert precision(settings) == expected
     assert precision(TrainRecipe(precision="fp16")) == "fp16"

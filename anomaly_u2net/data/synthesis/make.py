@@ -15,7 +15,7 @@ from anomaly_u2net.types import Image, Mask
 
 #: Generators that are drawn before the image is left good.
 TRIES = 5
-DEFAULT = GeneratorParameters()
+DEFAULT_PARAMETERS = GeneratorParameters()
 
 
 def make_defect(
@@ -25,7 +25,7 @@ def make_defect(
     sources: Sources,
     rng: np.random.Generator,
     part: Mask | None = None,
-    parameters: GeneratorParameters = DEFAULT,
+    parameters: GeneratorParameters = DEFAULT_PARAMETERS,
 ) -> tuple[Image, Mask]:
     """(image, mask) with one made defect, by a generator drawn by ``weights`` (name → weight).
 

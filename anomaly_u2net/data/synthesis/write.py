@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from anomaly_u2net.data.images import read_sample
-from anomaly_u2net.data.index import GROUPS
-from anomaly_u2net.data.synthesis.make import DEFAULT, make_defect
+from anomaly_u2net.data.index import GROUPS, few
+from anomaly_u2net.data.synthesis.make import DEFAULT_PARAMETERS, make_defect
 from anomaly_u2net.data.synthesis.scene import Sources, open_sources
 from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.files import folder_aside, write_json
@@ -56,7 +56,7 @@ def synthesize(
     count: int,
     generators: Sequence[str] = tuple(DEFAULT_WEIGHTS),
     textures: str | None = None,
-    parameters: GeneratorParameters = DEFAULT,
+    parameters: GeneratorParameters = DEFAULT_PARAMETERS,
     seed: int = 0,
     on_image: Callable[[int, int], None] | None = None,
 ) -> list[Written]:
@@ -66,17 +66,17 @@ def synthesize(
     what ``paste`` pastes. parameters: what the generators keep to. The folder can be trained on by
     itself: ``train/good`` holds copies of the good images, ``train/<generator>`` made ones and
     ``ground_truth/<generator>`` their masks. ``groups.csv`` puts a made image into the group of the
-    good one below it, so that no split parts
-    them; ``made.json`` says how it was made. The folder appears whole or not at all; the same
-    arguments give the same pixels. ``on_image`` is told (written, in all). A generator whose defects
-    the texture hides is given up on with a warning.
+    good one below it, so that no split parts them; ``made.json`` says how it was made. The folder
+    appears whole or not at all; the same arguments give the same pixels. ``on_image`` is told
+    (written, in all). A generator whose defects the texture hides is given up on with a warning.
 
     Raises ``InputError`` (unknown generators, a count below 1) and ``DatasetError`` (``out`` is not
     empty, no good training images, no real defects for ``paste``, a category in which nothing that
     can be seen was made).
     """
     out = Path(out)
-    _check(out, count, generators, textures)
+    changed = parameters.model_dump(mode="json", exclude_defaults=True)
+    _check(out, count, generators, textures, changed)
     kept = [record for record in records if record.split == "train"]
     own: dict[str, tuple[list[int], list[int]]] = {}
     for index, record in enumerate(kept):
@@ -115,10 +115,9 @@ def synthesize(
                     f"{', '.join(generators)}: the texture hides them; try other generators"
                 )
             _write_groups(aside / category, written, [kept[index] for index in good])
-        changed = parameters.model_dump(mode="json", exclude_defaults=True)
         about = {
             "generators": list(generators),
-            "parameters": {name: values for name, values in changed.items() if name in generators},
+            "parameters": changed,
             "count": count,
             "seed": seed,
             "textures": textures,
@@ -195,7 +194,13 @@ def _group(record: ImageRecord) -> str:
     return record.group or record.path.name
 
 
-def _check(out: Path, count: int, generators: Sequence[str], textures: str | None) -> None:
+def _check(
+    out: Path,
+    count: int,
+    generators: Sequence[str],
+    textures: str | None,
+    parameters: Collection[str],
+) -> None:
     if count < 1:
         raise InputError(f"expected a count of 1 or more images, got {count}")
     if not generators:
@@ -209,6 +214,11 @@ def _check(out: Path, count: int, generators: Sequence[str], textures: str | Non
         raise InputError(
             f"textures {textures} changes nothing without the generator perlin: add it, or leave "
             "textures out"
+        )
+    if unused := [name for name in parameters if name not in generators]:
+        raise InputError(
+            f"the parameters of {few(unused)} change nothing without that generator (named: "
+            f"{', '.join(generators)}): add it, or leave its parameters out"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(
