@@ -130,7 +130,7 @@ def _draw(axes: Any, point: Point, number: int, color: str) -> None:
     if point.low is not None and point.high is not None:
         axes.vlines(point.milliseconds, point.low, point.high, color=color, lw=1)
     axes.scatter([point.milliseconds] * len(point.seeds), point.seeds, s=8, color=color, zorder=2)
-    axes.scatter(point.milliseconds, point.value, s=90, color=color, zorder=3)
+    axes.scatter(point.milliseconds, point.value, s=90, color=color, zorder=3, clip_on=False)
     axes.annotate(
         str(number), (point.milliseconds, point.value), ha="center", va="center", color="white",
         fontsize=6.5, zorder=4,
