@@ -93,7 +93,7 @@ def split_by_protocol(
             sides = _thirds(own)
         else:
             sides = _choose(own, parsed, seed=seed)
-        sides = _without_shared_groups(sides, category)
+        sides = _without_shared_groups(sides)
         _check_tested(sides.values(), own.values(), category, protocol=protocol)
         kept |= sides
     return [kept[i] for i in sorted(kept)]
@@ -143,9 +143,9 @@ def without_near_copies(
     Raises ``DatasetError`` when all good or all defective test images of a category would leave.
     """
     leave = near_copies(records, groups)
+    _log_tests(leave, "leave the test, because they look like training images")
     for category in sorted({record.category for record in leave}):
         own = [record for record in leave if record.category == category]
-        _log_tests(category, own, "leave the test, because they look like training images")
         tested = Counter(
             r.defective for r in records if r.split == "test" and r.category == category
         )
@@ -163,12 +163,7 @@ def without_near_copies(
 def warn_of_near_copies(records: Iterable[ImageRecord], groups: Mapping[Path, int]) -> None:
     """Log how many test images are `near_copies`; ``records`` as they are trained with."""
     alike = near_copies(records, groups)
-    for category in sorted({record.category for record in alike}):
-        _log_tests(
-            category,
-            [record for record in alike if record.category == category],
-            "look like training images: numbers on them may be too good",
-        )
+    _log_tests(alike, "look like training images: numbers on them may be too good")
 
 
 def near_copies_grouped(
@@ -347,22 +342,22 @@ def _deal(own: dict[int, ImageRecord], protocol: Protocol, *, seed: int) -> dict
     return sides
 
 
-def _without_shared_groups(sides: dict[int, ImageRecord], category: str) -> dict[int, ImageRecord]:
+def _without_shared_groups(sides: dict[int, ImageRecord]) -> dict[int, ImageRecord]:
     """``sides`` without the test images whose group is on the other side as well."""
     groups = {r.group for r in sides.values() if r.split != "test"} - {None}
     leave = {i for i, r in sides.items() if r.split == "test" and r.group in groups}
     shared = "leave the test, because they are of a group on the training side"
-    _log_tests(category, [sides[i] for i in leave], shared)
+    _log_tests([sides[i] for i in leave], shared)
     return {i: record for i, record in sides.items() if i not in leave}
 
 
-def _log_tests(category: str, tests: Sequence[ImageRecord], what: str) -> None:
-    """Say what happens to these test images, if there are any."""
-    if tests:
-        defective = sum(record.defective for record in tests)
+def _log_tests(tests: Iterable[ImageRecord], what: str) -> None:
+    """Say what happens to these test images, category by category."""
+    counts = Counter((record.category, record.defective) for record in tests)
+    for category in sorted({category for category, _ in counts}):
         logger.warning(
             "category %r: %d good and %d defective test images %s",
-            *(category, len(tests) - defective, defective, what),
+            *(category, counts[category, False], counts[category, True], what),
         )
 
 

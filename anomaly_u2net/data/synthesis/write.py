@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from zlib import crc32
@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from anomaly_u2net.data.images import read_sample
 from anomaly_u2net.data.index import GROUPS, few
 from anomaly_u2net.data.synthesis.make import DEFAULT_PARAMETERS, make_defect
-from anomaly_u2net.data.synthesis.scene import Sources, open_sources
+from anomaly_u2net.data.synthesis.scene import open_sources
 from anomaly_u2net.errors import DatasetError, InputError
 from anomaly_u2net.files import folder_aside, write_json
 from anomaly_u2net.recipe import (
@@ -96,15 +96,14 @@ def synthesize(
             begun = len(written)
             for name in generators:
                 rng = np.random.default_rng([seed, crc32(f"{category}/{name}".encode())])
-                made = _made(
-                    name,
-                    category,
-                    good,
-                    read=read,
+                make = partial(
+                    make_defect,
+                    weights={name: 1},
                     sources=sources[category],
                     rng=rng,
                     parameters=parameters,
                 )
+                made = _made(name, category, good, read=read, make=make, rng=rng)
                 for number, (index, image, mask) in enumerate(islice(made, count)):
                     written.append(_save(aside, kept[index], name, number, image, mask))
                     if on_image is not None:
@@ -115,14 +114,9 @@ def synthesize(
                     f"{', '.join(generators)}: the texture hides them; try other generators"
                 )
             _write_groups(aside / category, written, [kept[index] for index in good])
-        about = {
-            "generators": list(generators),
-            "parameters": changed,
-            "count": count,
-            "seed": seed,
-            "textures": textures,
-        }
-        write_json(aside / ABOUT, {"made": "by data synthesize: no real defects", **about})
+        about = {"generators": list(generators), "parameters": changed, "textures": textures}
+        said = {"made": "by data synthesize: no real defects", "count": count, "seed": seed}
+        write_json(aside / ABOUT, {**said, **about})
     return [replace(one, image=out / one.image, mask=out / one.mask) for one in written]
 
 
@@ -132,9 +126,8 @@ def _made(
     good: Sequence[int],
     *,
     read: Callable[[int], tuple[Image, Mask]],
-    sources: Sources,
+    make: Callable[[Image], tuple[Image, Mask]],
     rng: np.random.Generator,
-    parameters: GeneratorParameters,
 ) -> Iterator[tuple[int, Image, Mask]]:
     """(index of the good image, image, mask): all good images in turn, shuffled, over and over.
 
@@ -143,9 +136,7 @@ def _made(
     failed = 0
     while True:
         for index in rng.permutation(good):
-            image, mask = make_defect(
-                read(int(index))[0], {name: 1}, sources=sources, rng=rng, parameters=parameters
-            )
+            image, mask = make(read(int(index))[0])
             failed = 0 if mask.any() else failed + 1
             if failed == IMAGES:
                 logger.warning(
